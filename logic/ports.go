@@ -1,0 +1,105 @@
+package logic
+
+import (
+	"context"
+	"time"
+
+	"github.com/gatepost/gatepost/idl/gen/gatepb"
+	"github.com/gatepost/gatepost/store"
+)
+
+// The ports: what logic needs of the rooms below it. Implementations are safe for concurrent use,
+// wrap the sentinels of package store, and keep no slice they were given after they have returned.
+
+// Inbox holds what users have not confirmed yet.
+type Inbox interface {
+	// Append commits all rows of batch or none, and answers in their order. Rows come sorted in no way; two rows of a batch may share a digest.
+	// store.ErrUnavailable: nothing is known of the outcome. Any other error: nothing was committed, and some row of the batch is to blame.
+	Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error)
+	// Page returns at most limit rows of owner with after < id <= upto that class has not confirmed and that have not expired at now,
+	// ordered by id, together at most maxBytes of content (but at least one row, if there is one). more: rows were left out.
+	// upto 0 means the highest id there is, which is returned; 0 is returned when the inbox holds nothing for class.
+	Page(ctx context.Context, q PageQuery) (page []store.Message, upto store.MsgID, more bool, err error)
+	// Confirm marks, in one transaction, each id that belongs to the confirmation's owner as confirmed by its class, and removes the rows
+	// that every registered class of the owner has confirmed. Ids of others, and ids that are gone, are passed over.
+	Confirm(ctx context.Context, batch []store.Confirmation) error
+	// Count counts owner's rows, at most limit.
+	Count(ctx context.Context, owner store.UserKey, limit int) (int, error)
+}
+
+// PageQuery asks for one page of an inbox.
+type PageQuery struct {
+	Owner       store.UserKey
+	Class       store.DeviceClass
+	After, Upto store.MsgID
+	Limit       int // rows
+	MaxBytes    int // of content
+	Now         time.Time
+}
+
+// Devices holds the device classes that are owed a user's messages.
+type Devices interface {
+	// Register owes class the user's messages from now on. retired: it had been registered before and was retired since.
+	Register(ctx context.Context, d store.Device) (retired bool, err error)
+	// Retire stops owing class the user's messages, and removes the rows that only it had not confirmed.
+	// It does nothing when the class has registered with a login counter above belowOrAt.
+	Retire(ctx context.Context, owner store.UserKey, class store.DeviceClass, belowOrAt uint64) error
+	// List returns the registered device classes of a user.
+	List(ctx context.Context, owner store.UserKey) ([]store.Device, error)
+}
+
+// Nodes leases the node numbers in message ids.
+type Nodes interface {
+	// Lease takes a free number for owner. now is this node's clock: when it differs from the database's by more than maxSkew, store.ErrClockSkew.
+	Lease(ctx context.Context, owner string, now time.Time, maxSkew, ttl, ahead time.Duration) (store.NodeLease, error)
+	// Renew prolongs the lease and reserves ids ahead of now. store.ErrLeaseLost when owner does not hold it any more; store.ErrClockSkew as above.
+	Renew(ctx context.Context, l store.NodeLease, now time.Time, maxSkew, ttl, ahead time.Duration) (store.NodeLease, error)
+	// Release gives the number back.
+	Release(ctx context.Context, l store.NodeLease) error
+}
+
+// Sweeper removes what has expired, in bounded chunks, under a lease that one node holds at a time.
+type Sweeper interface {
+	// TryLease takes or renews the named lease for owner; false: another one holds it.
+	TryLease(ctx context.Context, name, owner string, ttl time.Duration) (bool, error)
+	// Sweep removes rows that have expired at now among the next limit rows behind after, and returns where to go on; 0: the end was reached.
+	Sweep(ctx context.Context, after store.MsgID, limit int, now time.Time) (next store.MsgID, removed int, err error)
+	// RetireIdle retires at most limit device classes that were last seen before cutoff.
+	RetireIdle(ctx context.Context, cutoff time.Time, limit int) (retired int, err error)
+}
+
+// Presence is the index of who is online and where; gates hold the truth. All changes are compare-and-set by session number.
+type Presence interface {
+	// Login fences and replaces the session of the user's device class. r.Session is logic's clock id: the session number
+	// becomes max(stored+1, r.Session), tombstones counted.
+	// Inside one installation the higher login counter wins, between installations the later login.
+	Login(ctx context.Context, user store.UserKey, r store.Route) (store.LoginResult, error)
+	// Unregister removes the route if it still is session number session, and leaves a tombstone (number, installation, counter).
+	Unregister(ctx context.Context, user store.UserKey, class store.DeviceClass, session uint64) error
+	// Register puts sessions back that a gate holds, unless a newer login or a tombstone of that number stands there.
+	Register(ctx context.Context, batch []store.Registration) ([]store.RegisterResult, error)
+	// Lookup returns the routes of users, in one round trip.
+	Lookup(ctx context.Context, users []store.UserKey) (store.Lookup, error)
+}
+
+// Leases holds the live gates and logic nodes. A lease that is not renewed within its time to live is gone.
+type Leases interface {
+	// BeatGate writes a gate's lease, begins a new presence epoch when the table has none, and returns the epoch.
+	BeatGate(ctx context.Context, g store.Gate, ttl time.Duration) (epoch uint64, err error)
+	DropGate(ctx context.Context, epoch uint64) error
+	Gates(ctx context.Context) ([]store.Gate, error)
+	BeatLogic(ctx context.Context, n store.LogicNode, ttl time.Duration) error
+	DropLogic(ctx context.Context, epoch uint64) error
+	LogicNodes(ctx context.Context) ([]store.LogicNode, error)
+}
+
+// Gates reaches gates by the address of their lease. In one process it is the gate itself.
+type Gates interface {
+	Deliver(ctx context.Context, rpcAddress string, req *gatepb.DeliverRequest) (*gatepb.DeliverResponse, error)
+	Kick(ctx context.Context, rpcAddress string, req *gatepb.KickRequest) (*gatepb.KickResponse, error)
+}
+
+// Authenticator decides whether a token proves a user of its domain. Refusals are *status.Error.
+type Authenticator interface {
+	Authenticate(ctx context.Context, user store.UserKey, class store.DeviceClass, token []byte) error
+}

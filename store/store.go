@@ -1,0 +1,218 @@
+// Package store holds the records that logic keeps, and the sentinel errors of every store.
+//
+// Its folders implement logic's ports over them: sql (MySQL, MariaDB, SQLite), redis and memory.
+// storetest holds the contract that all of them pass.
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"time"
+)
+
+// Sentinels. An implementation wraps them; callers compare with errors.Is.
+var (
+	// ErrUnavailable: the store is away, slow or overloaded. Nothing is known of the outcome; the same call may be made again.
+	ErrUnavailable = errors.New("store unavailable")
+	// ErrNotFound: there is no such record.
+	ErrNotFound = errors.New("not found")
+	// ErrLeaseLost: somebody else holds the lease, or the clock check failed.
+	ErrLeaseLost = errors.New("lease lost")
+	// ErrClockSkew: this node's clock differs too much from the database's.
+	ErrClockSkew = errors.New("clock differs from the database's")
+)
+
+// UserKey is the key of the whole system.
+type UserKey struct {
+	Domain string // 1..64 bytes
+	UID    string // 1..128 bytes
+}
+
+// DeviceClass is 1..31; 0 is none.
+type DeviceClass uint8
+
+// Bit is the class in a mask of classes.
+func (c DeviceClass) Bit() uint32 { return 1 << c }
+
+// MsgID is the server's time-ordered id of one inbox row. 0 is none.
+type MsgID uint64
+
+// Kind of a message. The numbers are those of MessageKind in client.proto.
+type Kind uint8
+
+const (
+	KindC2C     Kind = 0
+	KindC2G     Kind = 1
+	KindS2C     Kind = 2
+	KindReceipt Kind = 3
+)
+
+// Digest names a message by who sent what to whom: (sender, client_msg_id, kind and key of the target), each part length-prefixed,
+// through SHA-256 cut to 16 bytes. It is unique in the inbox.
+type Digest [16]byte
+
+// DigestOf makes the digest of one message to one user.
+func DigestOf(from UserKey, clientMsgID [16]byte, kind Kind, to UserKey) Digest {
+	h := sha256.New()
+	part := func(b []byte) {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(b)))
+		h.Write(n[:])
+		h.Write(b)
+	}
+	part([]byte(from.Domain))
+	part([]byte(from.UID))
+	part(clientMsgID[:])
+	part([]byte{byte(kind)})
+	part([]byte(to.Domain))
+	part([]byte(to.UID))
+	var d Digest
+	copy(d[:], h.Sum(nil))
+	return d
+}
+
+// Message is one inbox row.
+type Message struct {
+	ID          MsgID
+	Owner       UserKey // who receives it
+	Digest      Digest
+	From        UserKey
+	FromClass   DeviceClass
+	Stream      uint64 // 0: not numbered
+	TargetSeq   uint64
+	ClientMsgID [16]byte
+	Kind        Kind
+	Type        string
+	Content     []byte
+	Flags       uint32
+	CreatedAt   time.Time // milliseconds
+	ExpiresAt   time.Time // milliseconds
+}
+
+// Outcome of one row of an append.
+type Outcome uint8
+
+const (
+	// Stored: committed under the id it came with.
+	Stored Outcome = iota
+	// Duplicate: the digest was there already; AppendResult.ID is the stored id.
+	Duplicate
+	// IDCollision: the digest is not there and the id belongs to another row: nothing was stored, append it again with a new id.
+	IDCollision
+)
+
+// AppendResult is the outcome of one row.
+type AppendResult struct {
+	ID      MsgID
+	Outcome Outcome
+}
+
+// Confirmation is one device class confirming messages of its user.
+type Confirmation struct {
+	Owner UserKey
+	Class DeviceClass
+	IDs   []MsgID
+}
+
+// Device is a device class registered for a user: owed each of his messages.
+type Device struct {
+	Owner        UserKey
+	Class        DeviceClass
+	LoginCounter uint64
+	Installation [16]byte
+	SeenAt       time.Time
+}
+
+// Route is where a user's session is: an entry of the presence table.
+type Route struct {
+	Class        DeviceClass
+	GateEpoch    uint64
+	ConnID       uint64
+	Session      uint64 // fences: the higher one is the newer login
+	Installation [16]byte
+	LoginCounter uint64
+}
+
+// LoginOutcome of a presence login.
+type LoginOutcome uint8
+
+const (
+	// LoginMade: the session is the newest of its class; Previous tells the one it replaced, if any.
+	LoginMade LoginOutcome = iota
+	// LoginRepeated: the same gate epoch and connection had logged in already; nothing changed.
+	LoginRepeated
+	// LoginStale: the same installation has logged in with this counter (on another connection) or a higher one.
+	LoginStale
+)
+
+// LoginResult of a presence login.
+type LoginResult struct {
+	Outcome  LoginOutcome
+	Session  uint64 // of the new or the repeated session
+	Previous *Route // the session that was replaced; nil when there was none
+	Winner   Route  // when stale: who won
+}
+
+// RegisterOutcome of a re-registration. The numbers are those of RegisterOutcome in logic.proto.
+type RegisterOutcome uint8
+
+const (
+	RegisterKept    RegisterOutcome = 0
+	RegisterMade    RegisterOutcome = 1
+	RegisterRefused RegisterOutcome = 2
+)
+
+// Registration is one session to be registered anew.
+type Registration struct {
+	User  UserKey
+	Route Route
+}
+
+// RegisterResult of one re-registration. Winner is set when a newer login refused it.
+type RegisterResult struct {
+	Outcome RegisterOutcome
+	Winner  Route
+}
+
+// Gate is the lease of a gate in the presence table.
+type Gate struct {
+	Epoch           uint64 // names one run of one gate process
+	Name            string
+	RPCAddress      string
+	ClientAddresses []string
+	Connections     uint32
+	Sessions        uint32
+	Draining        bool
+	PresenceEpoch   uint64 // of the table under which all of its sessions have been registered
+}
+
+// LogicNode is the lease of a logic node in the presence table.
+type LogicNode struct {
+	Epoch      uint64
+	RPCAddress string
+}
+
+// Lookup is what the presence table knows of some users.
+type Lookup struct {
+	Epoch  uint64    // of the presence table; 0: it was emptied and nobody has begun a new one: ask every gate
+	Routes [][]Route // in the order of the users; tombstones and routes of gates are not filtered by the gates' leases
+}
+
+// NodeLease is a leased node number for message ids.
+type NodeLease struct {
+	Number    uint16    // 0..1023
+	Owner     string    // random, names the process
+	HighWater time.Time // ids are made below this time only; whoever leases the number next starts at it
+	Until     time.Time // by the database's clock
+}
+
+// AppKey is the credential of an app-server. The secret itself is never stored.
+type AppKey struct {
+	ID        string // public
+	Domain    string
+	Rights    []string
+	Hash      [32]byte // SHA-256 of the secret, which is 32 random bytes
+	CreatedAt time.Time
+	RevokedAt time.Time // zero: valid
+}
