@@ -19,22 +19,12 @@ type Inbox interface {
 	// Page returns at most limit rows of owner with after < id <= upto that class has not confirmed and that have not expired at now,
 	// ordered by id, together at most maxBytes of content (but at least one row, if there is one). more: rows were left out.
 	// upto 0 means the highest id there is, which is returned; 0 is returned when the inbox holds nothing for class.
-	Page(ctx context.Context, q PageQuery) (page []store.Message, upto store.MsgID, more bool, err error)
+	Page(ctx context.Context, q store.PageQuery) (page []store.Message, upto store.MsgID, more bool, err error)
 	// Confirm marks, in one transaction, each id that belongs to the confirmation's owner as confirmed by its class, and removes the rows
 	// that every registered class of the owner has confirmed. Ids of others, and ids that are gone, are passed over.
 	Confirm(ctx context.Context, batch []store.Confirmation) error
 	// Count counts owner's rows, at most limit.
 	Count(ctx context.Context, owner store.UserKey, limit int) (int, error)
-}
-
-// PageQuery asks for one page of an inbox.
-type PageQuery struct {
-	Owner       store.UserKey
-	Class       store.DeviceClass
-	After, Upto store.MsgID
-	Limit       int // rows
-	MaxBytes    int // of content
-	Now         time.Time
 }
 
 // Devices holds the device classes that are owed a user's messages.

@@ -108,6 +108,16 @@ type AppendResult struct {
 	Outcome Outcome
 }
 
+// PageQuery asks for one page of an inbox.
+type PageQuery struct {
+	Owner       UserKey
+	Class       DeviceClass
+	After, Upto MsgID // exclusive, inclusive; Upto 0: the highest id there is
+	Limit       int   // rows
+	MaxBytes    int   // of content
+	Now         time.Time
+}
+
 // Confirmation is one device class confirming messages of its user.
 type Confirmation struct {
 	Owner UserKey
