@@ -1,0 +1,27 @@
+// Package gatepost is the client SDK of the Gatepost message platform.
+//
+// A Client keeps one connection to a gate. It sends through a durable outbox and shows each message to the app once, in
+// the order in which its sender's device sent it, over reconnects and restarts of the app [G1, G2, G3].
+//
+//	client, err := gatepost.New(gatepost.Config{
+//		Gates:     []string{"tcp://gate.example.com:7400"},
+//		Keys:      []gatepost.Key{key},
+//		User:      gatepost.User{Domain: "shop", UID: "alice"},
+//		Device:    gatepost.Android,
+//		Token:     fetchToken,
+//		Store:     store, // sqlitestore.Open(path), or memstore.New() for a client that may forget
+//		OnMessage: show,
+//	})
+//	err = client.Login(ctx)
+//	sending, err := client.C2C(ctx, bob, gatepost.Outgoing{Type: "text", Content: []byte("hello")})
+//
+// # What the app promises
+//
+// The Store belongs to one user on one device and is opened by one process. Its files lie where the system's backup does
+// not restore them. A store that was restored or cloned all the same is found out at its first login: see ErrRestored.
+//
+// # Callbacks
+//
+// All callbacks of a Client run one after another, never two at once, on a goroutine of their own. They may send, pull
+// and read the state; they must not call Login, Logout or Close, which wait for them.
+package gatepost

@@ -1,0 +1,46 @@
+package gatepost
+
+import (
+	"errors"
+	"time"
+
+	"github.com/gatepost/gatepost/idl/status"
+)
+
+// Errors of the SDK itself. What a server said is an *Error.
+var (
+	// ErrClosed: Close or Logout was called.
+	ErrClosed = errors.New("gatepost: client is closed")
+	// ErrOutboxFull: the outbox holds as many messages or bytes as Config.Limits allows. Nothing was kept.
+	ErrOutboxFull = errors.New("gatepost: outbox is full")
+	// ErrOffline: the call needs a session and there is none.
+	ErrOffline = errors.New("gatepost: not online")
+	// ErrRestored: the store is a restored backup or a clone, and the message may have been sent by its original; sending it
+	// again could show it twice. The app decides.
+	ErrRestored = errors.New("gatepost: store was restored or cloned; whether the message was sent is not known")
+	// ErrStoreUser: the store belongs to another user or device class.
+	ErrStoreUser = errors.New("gatepost: store belongs to another user or device")
+	// ErrStoreInUse: another process or Client has the store open.
+	ErrStoreInUse = errors.New("gatepost: store is in use")
+)
+
+// Error is a refusal by the server, or, with the same codes, by the SDK in its place.
+type Error struct {
+	Code       status.Code
+	Reason     string        // one sentence for a human
+	RetryAfter time.Duration // 0: the server named none
+}
+
+func (e *Error) Error() string { return "gatepost: " + e.Code.String() + ": " + e.Reason }
+
+// Behaviour is what Code asks of a client: never retry, retry later, reconnect, or stay away. The SDK has acted on it;
+// an app need not, except on a stay-away.
+func (e *Error) Behaviour() status.Behaviour { return e.Code.Behaviour() }
+
+func codeOf(err error) status.Code {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return status.OK
+}

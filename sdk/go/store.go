@@ -1,0 +1,124 @@
+package gatepost
+
+import "time"
+
+// Store keeps what a Client must not forget: who it is, what it has to send, and what it has received.
+//
+// A Client uses its Store from one goroutine at a time. A Store may keep the slices it is given and the ones it returns
+// may be kept; neither side changes them.
+type Store interface {
+	// Load returns all that is kept, in the orders that Snapshot says. It is called once, before any Commit.
+	Load() (*Snapshot, error)
+	// Commit applies all of c or nothing, in the order of its fields. With c.Durable it survives a power loss when Commit
+	// returns, and so does every Commit before it; without, it survives the end of the process, and a power loss may take
+	// the last ones away, youngest first.
+	Commit(c *Changes) error
+	// Close releases the store. What was committed stays.
+	Close() error
+}
+
+// Identity is who a store is. A zero Identity is a store that was never used.
+type Identity struct {
+	User         User
+	Device       Device
+	Installation [16]byte
+	LoginCounter uint64 // the last one used
+	Stream       uint64 // for targets that have none yet
+}
+
+// Target is the numbering of messages to one user.
+type Target struct {
+	To       User
+	Stream   uint64
+	LastSeq  uint64
+	LastUsed time.Time // by the server's clock as far as known
+}
+
+// OutboxEntry is one message that has no outcome that the app was told of.
+type OutboxEntry struct {
+	Number      uint64 // order of sending, unique
+	ClientMsgID ClientMsgID
+	To          User
+	Stream      uint64
+	TargetSeq   uint64
+	Type        string
+	Content     []byte
+	CreatedAt   time.Time // by the server's clock as far as known
+	TTL         time.Duration
+	Outcome     *Outcome // nil: not final yet
+}
+
+// Outcome is a SendResult as it is kept.
+type Outcome struct {
+	MsgID     uint64
+	Duplicate bool
+	Code      uint16 // of the refusal; 0 and not Restored: accepted
+	Reason    string
+	Restored  bool
+}
+
+// MarkKey names one numbered sequence that arrives: a stream of a sender, towards one target (nil for the user himself).
+type MarkKey struct {
+	From   User
+	Stream uint64
+	Target string // "": this user
+}
+
+// Span is the numbers First..Last.
+type Span struct{ First, Last uint64 }
+
+// Mark says which numbers of a sequence were taken: all up to High but those in Gaps.
+type Mark struct {
+	Key      MarkKey
+	High     uint64
+	Gaps     []Span // ascending, disjoint
+	LastUsed time.Time
+}
+
+// Received is one message that was taken and is not settled: not shown, or not confirmed.
+type Received struct {
+	Number  uint64 // order of arrival, unique
+	Message Message
+	Shown   bool // and not confirmed yet; only MsgID of Message is kept then
+}
+
+// SeenID names an unnumbered message.
+type SeenID struct {
+	Number uint64 // order of arrival, unique
+	From   User
+	ID     ClientMsgID
+}
+
+// Snapshot is the whole content of a store.
+type Snapshot struct {
+	Identity Identity
+	Targets  []Target
+	Outbox   []OutboxEntry // by Number
+	Marks    []Mark
+	Received []Received // by Number
+	Seen     []SeenID   // by Number
+}
+
+// Changes is what one Commit does. Putting replaces what has the same key; deleting what is not there does nothing.
+type Changes struct {
+	Identity       *Identity
+	PutTargets     []Target
+	DeleteTargets  []User
+	PutOutbox      []OutboxEntry
+	SetOutcomes    []OutboxOutcome
+	DeleteOutbox   []uint64 // numbers
+	PutMarks       []Mark
+	DeleteMarks    []MarkKey
+	PutReceived    []Received
+	SetShown       []uint64 // numbers of Received: Shown becomes true, the content goes
+	DeleteReceived []uint64 // numbers
+	PutSeen        []SeenID
+	DeleteSeen     []uint64 // numbers
+	Durable        bool
+}
+
+// OutboxOutcome settles the entry Number; its content goes.
+type OutboxOutcome struct {
+	Number  uint64
+	Outcome Outcome
+}
