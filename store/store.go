@@ -215,6 +215,7 @@ type NodeLease struct {
 	Owner     string    // random, names the process
 	HighWater time.Time // ids are made below this time only; whoever leases the number next starts at it
 	Until     time.Time // by the database's clock
+	From      time.Time // ids are made at or above it: the high water of whoever held the number before; zero: nobody did
 }
 
 // AppKey is the credential of an app-server. The secret itself is never stored.
