@@ -1,0 +1,276 @@
+package audit
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/gatepost/gatepost/idl/status"
+)
+
+// Kind of a violation.
+type Kind string
+
+const (
+	Lost          Kind = "lost"           // accepted, and not shown by an installation of the receiver
+	Repeated      Kind = "repeated"       // shown twice by one installation, without a crash and its flag
+	OutOfOrder    Kind = "out of order"   // shown after a successor of the same sender, without the flag late
+	Phantom       Kind = "phantom"        // shown and never sent
+	WrongReceiver Kind = "wrong receiver" // shown by somebody it was not sent to
+	NoID          Kind = "no id"          // accepted without a msg_id
+	SameID        Kind = "same id"        // two accepted messages have one msg_id
+	NoOutcome     Kind = "no outcome"     // the sender was never told
+	LeftBehind    Kind = "left behind"    // still in the inbox at the end
+)
+
+// Violation is one breach of a promise.
+type Violation struct {
+	Kind    Kind   `json:"kind"`
+	Message string `json:"message"` // sender device#number → receiver
+	History string `json:"history"`
+}
+
+// Verdict of a run.
+type Verdict struct {
+	Pass     bool `json:"pass"`
+	Sent     int  `json:"sent"`
+	Accepted int  `json:"accepted"`
+	Refused  int  `json:"refused"`
+	Shown    int  `json:"shown"` // messages by installations, repeats left out
+
+	Lost           int `json:"lost"`
+	Duplicates     int `json:"duplicates"`
+	OutOfOrder     int `json:"out_of_order"`
+	Phantoms       int `json:"phantoms"`
+	WrongReceivers int `json:"wrong_receivers"`
+	BadIDs         int `json:"bad_ids"`
+	NoOutcome      int `json:"no_outcome"`
+	LeftBehind     int `json:"left_behind"`
+
+	// Not violations, but counted.
+	Late         int `json:"late"`           // shown out of order and flagged so
+	MaybeRepeats int `json:"maybe_repeats"`  // repeats after a crash of the client, flagged so
+	RefusedShown int `json:"refused_shown"`  // refused on a resend, and shown all the same
+	DiedUntold   int `json:"died_untold"`    // the sender crashed before it could tell the outcome
+	UnsureShown  int `json:"unsure_shown"`   // shown although Send had failed
+	Crashes      int `json:"client_crashes"` // of clients
+
+	Violations []Violation `json:"violations,omitempty"` // the first ones, at most 100
+}
+
+// maxViolations bounds what a verdict names; all are counted.
+const maxViolations = 100
+
+// String is one line for people.
+func (v Verdict) String() string {
+	word := "PASS"
+	if !v.Pass {
+		word = "FAIL"
+	}
+	return fmt.Sprintf("%s: %d sent, %d accepted, %d refused, %d shown; lost %d, duplicates %d, out of order %d, phantoms %d, wrong receivers %d, "+
+		"bad ids %d, without outcome %d, left behind %d (late %d, maybe repeated %d, client crashes %d)", word, v.Sent, v.Accepted, v.Refused, v.Shown,
+		v.Lost, v.Duplicates, v.OutOfOrder, v.Phantoms, v.WrongReceivers, v.BadIDs, v.NoOutcome, v.LeftBehind, v.Late, v.MaybeRepeats, v.Crashes)
+}
+
+// judge is one pass over a journal.
+type judge struct {
+	j *Journal
+	v Verdict
+}
+
+// Judge reads a journal that nothing writes any more.
+func Judge(j *Journal) Verdict {
+	g := &judge{j: j}
+	g.sends()
+	for d := range j.devices {
+		g.shows(uint32(d))
+	}
+	g.v.Pass = g.v.Lost+g.v.Duplicates+g.v.OutOfOrder+g.v.Phantoms+g.v.WrongReceivers+g.v.BadIDs+g.v.NoOutcome+g.v.LeftBehind == 0
+	return g.v
+}
+
+// sends judges accepted ⊆ shown, and what senders were told.
+func (g *judge) sends() {
+	ids := make(map[uint64]struct{})
+	for d, dev := range g.j.devices {
+		g.v.Crashes += len(dev.crashMS)
+		for n := range dev.sent {
+			r := &dev.sent[n]
+			if r.state != attempted {
+				g.v.Sent++
+			}
+			switch r.state {
+			case attempted:
+				if r.shown != 0 {
+					g.v.UnsureShown++
+				}
+			case pending:
+				if dev.crashedAfter(r.sentMS) {
+					g.v.DiedUntold++
+					break
+				}
+				g.v.NoOutcome++
+				g.blame(NoOutcome, uint32(d), uint32(n))
+			case refused:
+				g.v.Refused++
+				if r.shown != 0 {
+					g.v.RefusedShown++
+				}
+			case accepted:
+				g.v.Accepted++
+				_, twice := ids[r.msgID]
+				switch {
+				case r.msgID == 0:
+					g.v.BadIDs++
+					g.blame(NoID, uint32(d), uint32(n))
+				case twice:
+					g.v.BadIDs++
+					g.blame(SameID, uint32(d), uint32(n))
+				default:
+					ids[r.msgID] = struct{}{}
+				}
+				for place := range g.j.owned[r.to] {
+					if r.shown&(1<<place) == 0 {
+						g.v.Lost++
+						g.blame(Lost, uint32(d), uint32(n))
+					}
+				}
+			}
+		}
+	}
+}
+
+// shows judges one installation: shown ⊆ sent, each once, in order.
+func (g *judge) shows(d uint32) {
+	dev := g.j.devices[d]
+	type seen struct {
+		at      uint32 // index in the log, of the last time
+		crashes uint32 // of this installation before it
+	}
+	shown := make(map[uint64]seen, len(dev.shows))
+	newest := make(map[uint32]uint32) // sender device → the highest number shown + 1
+	crashes := uint32(0)
+	for i, s := range dev.shows {
+		if s.sender >= firstMark {
+			if s.sender == markCrash {
+				crashes++
+			}
+			continue
+		}
+		from := g.j.devices[s.sender]
+		if int(s.number) >= len(from.sent) {
+			g.v.Phantoms++
+			g.blame(Phantom, s.sender, s.number)
+			continue
+		}
+		if from.sent[s.number].to != dev.user {
+			g.v.WrongReceivers++
+			g.blame(WrongReceiver, s.sender, s.number)
+			continue
+		}
+		key := uint64(s.sender)<<32 | uint64(s.number)
+		before, again := shown[key]
+		shown[key] = seen{at: uint32(i), crashes: crashes}
+		if again {
+			if s.flags&flagMaybeRepeated != 0 && crashes > before.crashes {
+				g.v.MaybeRepeats++
+				continue
+			}
+			g.v.Duplicates++
+			g.blame(Repeated, s.sender, s.number)
+			continue
+		}
+		g.v.Shown++
+		switch {
+		case s.number+1 > newest[s.sender]:
+			newest[s.sender] = s.number + 1
+		case s.flags&flagLate != 0:
+			g.v.Late++
+		default:
+			g.v.OutOfOrder++
+			g.blame(OutOfOrder, s.sender, s.number)
+		}
+	}
+	for _, p := range dev.phantoms {
+		g.v.Phantoms++
+		g.add(Violation{Kind: Phantom, Message: fmt.Sprintf("%s showed msg_id %d", dev.name, p.msgID),
+			History: fmt.Sprintf("%d bytes at %d ms that are no message of this run", p.bytes, p.atMS)})
+	}
+	for _, l := range dev.left {
+		g.v.LeftBehind++
+		g.blame(LeftBehind, l.sender, l.number)
+	}
+}
+
+// blame names message number of device d. Histories are looked up for the violations that are kept, only.
+func (g *judge) blame(kind Kind, d, number uint32) {
+	if len(g.v.Violations) >= maxViolations {
+		return
+	}
+	name := fmt.Sprintf("%s#%d", g.j.devices[d].name, number)
+	if dev := g.j.devices[d]; int(number) < len(dev.sent) {
+		name += " → " + g.j.users[dev.sent[number].to]
+	}
+	g.add(Violation{Kind: kind, Message: name, History: g.j.history(d, number)})
+}
+
+func (g *judge) add(v Violation) {
+	if len(g.v.Violations) < maxViolations {
+		g.v.Violations = append(g.v.Violations, v)
+	}
+}
+
+// history tells all that is known of one message, in the order of time as far as one device goes.
+func (j *Journal) history(d, number uint32) string {
+	var b strings.Builder
+	dev := j.devices[d]
+	if int(number) >= len(dev.sent) {
+		fmt.Fprintf(&b, "never sent (%s sent %d)", dev.name, len(dev.sent))
+	} else {
+		r := dev.sent[number]
+		fmt.Fprintf(&b, "sent at %d ms", r.sentMS)
+		switch r.state {
+		case attempted:
+			b.WriteString(", handing it over failed")
+		case pending:
+			b.WriteString(", no outcome")
+		case accepted:
+			fmt.Fprintf(&b, ", accepted at %d ms as %d", r.doneMS, r.msgID)
+		case refused:
+			fmt.Fprintf(&b, ", refused at %d ms: %s", r.doneMS, status.Code(r.code))
+		}
+	}
+	for _, other := range j.devices {
+		crashes := 0
+		var previous showRecord
+		for i, s := range other.shows {
+			if s.sender == markCrash {
+				crashes++
+			}
+			if s.sender != d {
+				continue
+			}
+			if s.number == number {
+				fmt.Fprintf(&b, "; shown by %s at %d ms as its call %d", other.name, s.atMS, i+1)
+				if previous.atMS != 0 {
+					fmt.Fprintf(&b, " after #%d", previous.number)
+				}
+				if s.flags&flagLate != 0 {
+					b.WriteString(", late")
+				}
+				if s.flags&flagMaybeRepeated != 0 {
+					b.WriteString(", maybe repeated")
+				}
+				if crashes > 0 {
+					fmt.Fprintf(&b, ", after %d crashes", crashes)
+				}
+			}
+			previous = s
+		}
+		for _, l := range other.left {
+			if l.sender == d && l.number == number {
+				fmt.Fprintf(&b, "; found in the inbox of %s at the end", other.name)
+			}
+		}
+	}
+	return b.String()
+}
