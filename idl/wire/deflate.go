@@ -32,7 +32,6 @@ var dictionary1 []byte
 type dictionary struct {
 	id        uint32
 	text      []byte
-	deflaters sync.Pool // *deflater
 	inflaters sync.Pool // *inflater
 }
 
@@ -63,11 +62,8 @@ func compressionOf(c clientpb.Compression, dict uint32) (*dictionary, bool) {
 	}
 }
 
-// deflateLevel: see docs/bench/wire.md for what the choice costs and brings.
-const deflateLevel = 6
-
-type deflater struct {
-	w     *flate.Writer
+// sink takes what the deflater writes.
+type sink struct {
 	out   []byte // appended to
 	limit int    // of len(out)
 }
@@ -75,36 +71,28 @@ type deflater struct {
 var errNoGain = errors.New("no gain")
 
 // Write appends to out, and refuses once the limit is passed: then compressing was in vain.
-func (d *deflater) Write(p []byte) (int, error) {
-	if len(d.out)+len(p) > d.limit {
+func (s *sink) Write(p []byte) (int, error) {
+	if len(s.out)+len(p) > s.limit {
 		return 0, errNoGain
 	}
-	d.out = append(d.out, p...)
+	s.out = append(s.out, p...)
 	return len(p), nil
 }
 
+var sinks = sync.Pool{New: func() any { return new(sink) }}
+
 // appendDeflate appends the compressed body of plain to dst if that is smaller than plain; otherwise it returns dst as it was.
+//
+// It uses the stateless deflater: over 200-byte JSON 11 µs a body and 92 bytes of 195, against 18 µs and 84 bytes with a pooled
+// writer of level 7, which keeps 1 MB (docs/bench/wire.md).
 func (d *dictionary) appendDeflate(dst, plain []byte) ([]byte, bool) {
-	c, _ := d.deflaters.Get().(*deflater)
-	if c == nil {
-		c = &deflater{}
-		w, err := flate.NewWriterDict(c, deflateLevel, d.text)
-		if err != nil {
-			panic(err) // the level is a constant
-		}
-		c.w = w
-	}
-	c.out = binary.AppendUvarint(dst, uint64(len(plain)))
-	c.limit = len(dst) + len(plain) - 1
-	c.w.Reset(c)
-	_, err := c.w.Write(plain)
-	if err == nil {
-		err = c.w.Close()
-	}
-	out := c.out
-	c.out = nil
-	d.deflaters.Put(c)
-	if err != nil || len(out) > len(dst)+len(plain)-1 {
+	s := sinks.Get().(*sink)
+	s.out, s.limit = binary.AppendUvarint(dst, uint64(len(plain))), len(dst)+len(plain)-1
+	err := flate.StatelessDeflate(s, plain, true, d.text)
+	out, limit := s.out, s.limit
+	s.out = nil
+	sinks.Put(s)
+	if err != nil || len(out) > limit {
 		return dst, false
 	}
 	return out, true
