@@ -65,7 +65,7 @@ spawn() {
 			fd=${fd##*/}
 			((fd > 2 && fd < 255)) && eval "exec $fd>&-"
 		done
-		cd "$home"
+		cd "$home" || exit
 		exec setsid "$@" </dev/null >>"$home/log" 2>&1
 	) &
 	pid=$!

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Starts the platform in one process, plays the demo against its public ports, and leaves it running until Ctrl-C.
+#   deploy/run.sh [--exit] [FLAGS OF gatepost standalone…]
+# --exit stops it after the demo. Environment: DATA_DIR (data), GATEPOST (bin/gatepost).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+gatepost=${GATEPOST:-bin/gatepost}
+data=${DATA_DIR:-data}
+stay=1
+if [[ ${1:-} == --exit ]]; then
+	stay=0
+	shift
+fi
+[[ -x $gatepost ]] || { echo "$gatepost is not there: make build" >&2; exit 1; }
+(umask 077 && mkdir -p "$data")
+log=$data/standalone.log
+
+pid=
+# shellcheck disable=SC2329
+stop() {
+	trap - EXIT
+	trap '' INT TERM
+	if [[ -n $pid ]] && kill -TERM "$pid" 2>/dev/null; then
+		echo "stopping the platform"
+		wait "$pid" || true
+	fi
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# A session of its own: Ctrl-C reaches this script, which stops the platform in order.
+setsid "$gatepost" standalone --data-dir "$data" "$@" </dev/null >"$log" 2>&1 &
+pid=$!
+
+for ((i = 0; i < 600; i++)); do
+	grep -q '^READY' "$log" && break
+	if ! kill -0 "$pid" 2>/dev/null; then
+		code=0
+		wait "$pid" || code=$?
+		pid=
+		tail -n 20 "$log" >&2
+		echo "the platform did not start; gatepost standalone --help tells the flags that choose other ports: make run ARGS='…'" >&2
+		exit "$((code ? code : 1))"
+	fi
+	sleep 0.1
+done
+ready=$(grep -m1 '^READY' "$log") || { tail -n 20 "$log" >&2; echo "the platform was not ready after a minute" >&2; exit 1; }
+echo "$ready"
+echo
+
+"$gatepost" demo --data-dir "$data" --exit
+((stay)) || exit 0
+
+cat <<END
+
+The platform stays up; its log is $log. By hand, in other terminals:
+
+  $gatepost chat --data-dir $data --user alice --to bob
+  $gatepost chat --data-dir $data --user bob --to alice
+  $gatepost bench c2c --servers local --duration 10s
+  $gatepost --help
+
+Ctrl-C stops it. Its data stays in $data; the next make run finds it again.
+END
+wait "$pid"
