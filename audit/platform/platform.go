@@ -25,8 +25,9 @@ type Options struct {
 	Dir    string // of everything that the platform writes; made when it is missing
 	Gates  int
 	Logic  int
-	MySQL  string        // DSN with the right to create databases, for a cluster; the platform makes one of its own and drops it at Close
-	Redis  string        // host:port, for a cluster
+	MySQL  string        // for a cluster: DSN of a database that is there, and empty or this platform's from before
+	Redis  string        // for a cluster: host:port
+	Prefix string        // of the keys in Redis; empty: drawn
 	TLS    bool          // the gates listen with TLS too
 	Set    []string      // key=value of the configuration of every server
 	Wait   time.Duration // for a server to be ready or gone; default 30 s
@@ -39,7 +40,6 @@ type Platform struct {
 	opt      Options
 	keysFile string
 	keys     []string // public
-	database string   // created by us
 
 	mu     sync.Mutex
 	tokens map[string]string
@@ -90,9 +90,9 @@ func (p *Platform) standalone(ctx context.Context) error {
 }
 
 func (p *Platform) cluster(ctx context.Context) error {
-	dsn, err := p.createDatabase(ctx)
-	if err != nil {
-		return err
+	dsn, prefix := p.opt.MySQL, p.opt.Prefix
+	if prefix == "" {
+		prefix = randomPrefix()
 	}
 	p.keysFile = filepath.Join(p.opt.Dir, "keys.json")
 	if _, err := os.Stat(p.keysFile); err != nil {
@@ -109,7 +109,7 @@ func (p *Platform) cluster(ctx context.Context) error {
 	}
 	for i, address := range rpc {
 		p.Logic = append(p.Logic, p.process(fmt.Sprintf("logic %d", i+1), []string{"logic", "--keys-file", p.keysFile, "--domains", Domain,
-			"--mysql", dsn, "--redis", p.opt.Redis, "--rpc", address, "--admin", freeAddress(), "--set", "redis.prefix=" + p.database + ":"}))
+			"--mysql", dsn, "--redis", p.opt.Redis, "--rpc", address, "--admin", freeAddress(), "--set", "redis.prefix=" + prefix}))
 	}
 	for i := range p.opt.Gates {
 		args := []string{"gate", "--keys-file", p.keysFile, "--tcp", freeAddress(), "--rpc", freeAddress(), "--logic", strings.Join(rpc, ","),
@@ -209,10 +209,9 @@ func (p *Platform) Start(ctx context.Context) error {
 	})
 }
 
-// Close stops all processes in order, gates first, and drops the database. Files stay.
+// Close stops all processes in order, gates first. Files and the database stay.
 func (p *Platform) Close() error {
-	err := errors.Join(together(p.Gates, (*Process).Stop), together(p.Logic, (*Process).Stop))
-	return errors.Join(err, p.dropDatabase())
+	return errors.Join(together(p.Gates, (*Process).Stop), together(p.Logic, (*Process).Stop))
 }
 
 // together calls f for all processes at once.
@@ -242,9 +241,9 @@ func freeAddress() string {
 	return "127.0.0.1:0"
 }
 
-// randomName is a name for a database that nobody else has.
-func randomName() string {
+// randomPrefix is a prefix of keys that nobody else has.
+func randomPrefix() string {
 	b := make([]byte, 6)
 	_, _ = rand.Read(b) // never fails
-	return "gatepost_" + hex.EncodeToString(b)
+	return "gp" + hex.EncodeToString(b) + ":"
 }
