@@ -20,9 +20,10 @@ type Package struct {
 	Deps         []string // everything that Imports reach
 }
 
-// List reads the packages of the module whose root is dir, built with tags.
+// List reads the packages of the module whose root is dir, built with tags. A package that does not compile is listed
+// all the same: its arrows count, and the compiler tells the rest.
 func List(dir, tags string) ([]Package, error) {
-	cmd := exec.Command("go", "list", "-tags", tags, "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
+	cmd := exec.Command("go", "list", "-e", "-tags", tags, "-json=ImportPath,Imports,TestImports,XTestImports,Deps", "./...")
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
