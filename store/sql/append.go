@@ -1,0 +1,172 @@
+package sql
+
+import (
+	"context"
+	stdsql "database/sql"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/gatepost/gatepost/store"
+)
+
+// maxStatementBytes bounds the content in one insert, far below the packet that any server takes by default.
+const maxStatementBytes = 4 << 20
+
+// Append commits all rows of batch or none, and answers in their order. store.ErrUnavailable: nothing is known of the outcome;
+// the same rows may be appended again. Any other error: nothing was committed, and some row is to blame.
+func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error) {
+	if len(batch) == 0 {
+		return nil, nil
+	}
+	results := make([]store.AppendResult, len(batch))
+	rows, first, err := db.distinct(batch, results)
+	if err != nil {
+		return nil, fmt.Errorf("append %d messages: %w", len(batch), err)
+	}
+	chunks := cut(batch, rows)
+	stmts := make([]*stdsql.Stmt, len(chunks))
+	for i, c := range chunks {
+		if stmts[i], err = db.prepared(ctx, db.write, stmtInsert, c.shape); err != nil {
+			return nil, db.d.classify("prepare an append", err)
+		}
+	}
+	args := getArgs()
+	defer putArgs(args)
+	err = db.inTx(ctx, "append messages", func(tx *stdsql.Tx) error {
+		for i, c := range chunks {
+			*args = (*args)[:0]
+			for _, r := range c.rows {
+				*args = db.insertArgs(*args, &batch[r])
+			}
+			res, err := tx.StmtContext(ctx, stmts[i]).ExecContext(ctx, *args...)
+			if err != nil {
+				return err
+			}
+			n, err := res.RowsAffected()
+			if err != nil {
+				return err
+			}
+			if n < int64(len(c.rows)) {
+				if err := db.resolve(ctx, tx, batch, c.rows, results); err != nil {
+					return err
+				}
+			} else {
+				for _, r := range c.rows {
+					results[r] = store.AppendResult{ID: batch[r].ID, Outcome: store.Stored}
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range batch {
+		if f := first[batch[i].Digest]; f != i {
+			results[i] = results[f]
+			if results[f].Outcome == store.Stored {
+				results[i].Outcome = store.Duplicate
+			}
+		}
+	}
+	return results, nil
+}
+
+// distinct returns the rows that are the first of their digest, sorted by id, and the first row of each digest.
+func (db *DB) distinct(batch []store.Message, results []store.AppendResult) (rows []int, first map[store.Digest]int, err error) {
+	first = make(map[store.Digest]int, len(batch))
+	rows = make([]int, 0, len(batch))
+	for i := range batch {
+		if id := batch[i].ID; id == 0 || id > math.MaxInt64 {
+			return nil, nil, fmt.Errorf("%w: message id %d", errData, id)
+		}
+		if _, ok := first[batch[i].Digest]; ok {
+			continue
+		}
+		first[batch[i].Digest] = i
+		rows = append(rows, i)
+	}
+	slices.SortFunc(rows, func(a, b int) int {
+		switch {
+		case batch[a].ID < batch[b].ID:
+			return -1
+		case batch[a].ID > batch[b].ID:
+			return 1
+		}
+		return a - b
+	})
+	return rows, first, nil
+}
+
+// chunk is one insert.
+type chunk struct {
+	rows  []int
+	shape int
+}
+
+// cut divides rows into inserts of kept shapes and bounded bytes.
+func cut(batch []store.Message, rows []int) []chunk {
+	var chunks []chunk
+	for len(rows) > 0 {
+		n, bytes := 0, 0
+		for n < len(rows) && n < shapes[len(shapes)-1] && (n == 0 || bytes+len(batch[rows[n]].Content) <= maxStatementBytes) {
+			bytes += len(batch[rows[n]].Content)
+			n++
+		}
+		shape := shapeBelow(n)
+		chunks = append(chunks, chunk{rows[:shapes[shape]], shape})
+		rows = rows[shapes[shape]:]
+	}
+	return chunks
+}
+
+// resolve finds out which rows of an insert were there before. The insert holds locks on the rows it met, so they are still there.
+func (db *DB) resolve(ctx context.Context, tx *stdsql.Tx, batch []store.Message, rows []int, results []store.AppendResult) error {
+	digests := make([]any, len(rows))
+	for i, r := range rows {
+		digests[i] = batch[r].Digest[:]
+	}
+	stored := make(map[store.Digest]store.MsgID, len(rows))
+	found, err := tx.QueryContext(ctx, db.d.text(stmtDigests, len(rows)), digests...)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	for found.Next() {
+		var digest []byte
+		var id number
+		if err := found.Scan(&digest, &id); err != nil {
+			return err
+		}
+		stored[store.Digest(digest)] = store.MsgID(id)
+	}
+	if err := found.Err(); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		id, ok := stored[batch[r].Digest]
+		switch {
+		case !ok:
+			results[r] = store.AppendResult{ID: batch[r].ID, Outcome: store.IDCollision}
+		case id == batch[r].ID:
+			results[r] = store.AppendResult{ID: id, Outcome: store.Stored}
+		default:
+			results[r] = store.AppendResult{ID: id, Outcome: store.Duplicate}
+		}
+	}
+	return nil
+}
+
+// empty is the content of a message without any: NULL means that the content lies elsewhere.
+var empty = []byte{}
+
+func (db *DB) insertArgs(args []any, m *store.Message) []any {
+	content := m.Content
+	if content == nil {
+		content = empty
+	}
+	return append(args, db.d.id(m.ID), m.Owner.Domain, m.Owner.UID, m.Digest[:], m.From.Domain, m.From.UID, int64(m.FromClass),
+		db.d.u64(m.Stream), db.d.u64(m.TargetSeq), m.ClientMsgID[:], int64(m.Kind), m.Type, content, int64(m.Flags),
+		millis(m.CreatedAt), millis(m.ExpiresAt))
+}

@@ -1,0 +1,101 @@
+package sql
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/gatepost/gatepost/migrations"
+)
+
+// The columns of an inbox row, in the order of insertArgs and scanMessage.
+const messageColumns = "msg_id, domain, uid, digest, from_domain, from_uid, from_class, stream, target_seq, client_msg_id, kind, type, content, flags, created_at, expires_at"
+
+const insertColumns = 16
+
+// text writes a kept statement for n rows. Each names the index that it uses.
+func (d *dialect) text(s statement, n int) string {
+	switch s {
+	case stmtInsert:
+		// Appends to PRIMARY; inbox_digest and PRIMARY find conflicts.
+		return "INSERT INTO inbox (" + messageColumns + ") VALUES " +
+			repeat("(?"+strings.Repeat(", ?", insertColumns-1)+")", ", ", n) + d.onConflict
+	case stmtDigests:
+		// Index inbox_digest.
+		return "SELECT digest, msg_id FROM inbox WHERE digest IN (" + repeat("?", ", ", n) + ")"
+	case stmtConfirmDelete:
+		// Index PRIMARY of inbox, PRIMARY of device_mask.
+		return fmt.Sprintf(d.confirmDelete, d.confirmRows(n))
+	case stmtConfirmUpdate:
+		// Index PRIMARY of inbox.
+		return fmt.Sprintf(d.confirmUpdate, d.confirmRows(n))
+	case stmtPage:
+		// Index inbox_owner (domain, uid, msg_id): a range, in order.
+		return "SELECT " + messageColumns + " FROM inbox WHERE domain = ? AND uid = ? AND msg_id > ? AND msg_id <= ?" +
+			" AND (confirmed & ?) = 0 AND expires_at > ? ORDER BY msg_id LIMIT ?"
+	case stmtMaxID:
+		// Index inbox_owner: its last entry of the user.
+		return "SELECT MAX(msg_id) FROM inbox WHERE domain = ? AND uid = ?"
+	case stmtCount:
+		// Index inbox_owner alone.
+		return "SELECT COUNT(*) FROM (SELECT 1 FROM inbox WHERE domain = ? AND uid = ? LIMIT ?) AS few"
+	}
+	panic("unknown statement")
+}
+
+var mysqlDialect = dialect{
+	migrations:       migrations.MySQL,
+	nowMS:            "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
+	onConflict:       " ON DUPLICATE KEY UPDATE confirmed = confirmed",
+	onDeviceConflict: " ON DUPLICATE KEY UPDATE class = class",
+	onMaskConflict:   " ON DUPLICATE KEY UPDATE mask = mask | ?",
+	unsigned:         "UNSIGNED",
+	onLeaseConflict:  " ON DUPLICATE KEY UPDATE name = name",
+	skipLocked:       " FOR UPDATE SKIP LOCKED",
+	lockRow:          " FOR UPDATE",
+	confirmRows: func(n int) string {
+		return "(SELECT CAST(? AS UNSIGNED) AS msg_id, CAST(? AS BINARY(64)) AS domain, CAST(? AS BINARY(128)) AS uid, CAST(? AS UNSIGNED) AS bit" +
+			strings.Repeat(" UNION ALL SELECT ?, ?, ?, ?", n-1) + ")"
+	},
+	// A row leaves when the classes of its owner's mask have all confirmed it; without a mask any confirmation does.
+	// The join with the owner is what keeps a confirmation from touching another user's message (G4).
+	confirmDelete: "DELETE i FROM %s AS c STRAIGHT_JOIN inbox AS i FORCE INDEX (PRIMARY) ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid" +
+		" LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
+		" WHERE ((i.confirmed | c.bit) & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0)",
+	confirmUpdate: "UPDATE %s AS c STRAIGHT_JOIN inbox AS i FORCE INDEX (PRIMARY) ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid" +
+		" SET i.confirmed = i.confirmed | c.bit",
+	deleteComplete: "DELETE i FROM inbox AS i FORCE INDEX (inbox_owner) LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
+		" WHERE i.domain = ? AND i.uid = ? AND i.msg_id > ? AND i.msg_id <= ?" +
+		" AND i.confirmed <> 0 AND (i.confirmed & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0)",
+	retryable:  mysqlRetryable,
+	blamesData: mysqlBlamesData,
+}
+
+var sqliteDialect = dialect{
+	migrations:       migrations.SQLite,
+	nowMS:            "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+	onConflict:       " ON CONFLICT DO NOTHING",
+	onDeviceConflict: " ON CONFLICT DO NOTHING",
+	onLeaseConflict:  " ON CONFLICT DO NOTHING",
+	onMaskConflict:   " ON CONFLICT DO UPDATE SET mask = mask | ?",
+	unsigned:         "INTEGER",
+	confirmRows: func(n int) string {
+		return "WITH c (msg_id, domain, uid, bit) AS (VALUES " + repeat("(?, ?, ?, ?)", ", ", n) + ")"
+	},
+	confirmDelete: "%s DELETE FROM inbox WHERE msg_id IN (SELECT i.msg_id FROM c" +
+		" CROSS JOIN inbox AS i ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid" +
+		" LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
+		" WHERE ((i.confirmed | c.bit) & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0))",
+	confirmUpdate: "%s UPDATE inbox SET confirmed = confirmed | c.bit FROM c" +
+		" WHERE inbox.msg_id = c.msg_id AND inbox.domain = c.domain AND inbox.uid = c.uid",
+	deleteComplete: "DELETE FROM inbox WHERE msg_id IN (SELECT i.msg_id FROM inbox AS i INDEXED BY inbox_owner" +
+		" LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
+		" WHERE i.domain = ? AND i.uid = ? AND i.msg_id > ? AND i.msg_id <= ?" +
+		" AND i.confirmed <> 0 AND (i.confirmed & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0))",
+	signed:     true,
+	retryable:  sqliteRetryable,
+	blamesData: sqliteBlamesData,
+}
+
+func repeat(s, sep string, n int) string {
+	return s + strings.Repeat(sep+s, n-1)
+}

@@ -1,0 +1,145 @@
+package sql
+
+import (
+	"context"
+	stdsql "database/sql"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// maxAttempts is how often a transaction is run that lost a deadlock or a lock wait.
+const maxAttempts = 4
+
+// retryPause is the longest pause before the second attempt; it doubles from there.
+const retryPause = 10 * time.Millisecond
+
+// inTx runs f in a transaction, again when it lost a deadlock or a lock wait, and classifies what remains of the error.
+func (db *DB) inTx(ctx context.Context, what string, f func(tx *stdsql.Tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := db.once(ctx, f)
+		if err == nil {
+			return nil
+		}
+		if attempt == maxAttempts || !db.d.retryable(err) || !pause(ctx, attempt) {
+			return db.d.classify(what, err)
+		}
+	}
+}
+
+func (db *DB) once(ctx context.Context, f func(tx *stdsql.Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		tx.Rollback() // its error says less than err
+		return err
+	}
+	return db.commit(ctx, tx)
+}
+
+// commit commits, but returns when ctx is done: database/sql offers no commit that a context ends.
+// What then becomes of the transaction is unknown to the caller, as with any commit whose answer is lost.
+func (db *DB) commit(ctx context.Context, tx *stdsql.Tx) error {
+	if ctx.Done() == nil {
+		return tx.Commit()
+	}
+	done := make(chan error, 1)
+	db.commits.Add(1)
+	go func() {
+		defer db.commits.Done()
+		done <- tx.Commit()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pause waits a random time before another attempt; false: ctx was done first.
+func pause(ctx context.Context, attempt int) bool {
+	t := time.NewTimer(rand.N(retryPause << (attempt - 1)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// shapes are the row counts for which a statement of many rows is kept prepared: any number of rows is a few of them.
+var shapes = [...]int{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256}
+
+// shapeBelow is the largest shape of at most n rows, n > 0.
+func shapeBelow(n int) int {
+	i := len(shapes) - 1
+	for shapes[i] > n {
+		i--
+	}
+	return i
+}
+
+// shapeAbove is the smallest shape of at least n rows, or the largest shape.
+func shapeAbove(n int) int {
+	i := 0
+	for i < len(shapes)-1 && shapes[i] < n {
+		i++
+	}
+	return i
+}
+
+// statement names a kept statement.
+type statement int
+
+const (
+	stmtInsert statement = iota
+	stmtDigests
+	stmtConfirmDelete
+	stmtConfirmUpdate
+	stmtPage
+	stmtMaxID
+	stmtCount
+	statements
+)
+
+// stmtCache keeps prepared statements, which live as long as the pool.
+type stmtCache struct {
+	mu   sync.RWMutex
+	kept [statements][len(shapes)]*stdsql.Stmt
+}
+
+// prepared returns the statement of a shape over pool. It is to be called before a transaction begins: preparing takes a connection, of which SQLite has one.
+func (db *DB) prepared(ctx context.Context, pool *stdsql.DB, s statement, shape int) (*stdsql.Stmt, error) {
+	db.stmts.mu.RLock()
+	stmt := db.stmts.kept[s][shape]
+	db.stmts.mu.RUnlock()
+	if stmt != nil {
+		return stmt, nil
+	}
+	db.stmts.mu.Lock()
+	defer db.stmts.mu.Unlock()
+	if stmt := db.stmts.kept[s][shape]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := pool.PrepareContext(ctx, db.d.text(s, shapes[shape]))
+	if err != nil {
+		return nil, err
+	}
+	db.stmts.kept[s][shape] = stmt
+	return stmt, nil
+}
+
+// argPool keeps the parameter lists of large statements.
+var argPool = sync.Pool{New: func() any { return new([]any) }}
+
+func getArgs() *[]any { return argPool.Get().(*[]any) }
+
+func putArgs(a *[]any) {
+	clear((*a)[:cap(*a)])
+	*a = (*a)[:0]
+	argPool.Put(a)
+}
