@@ -74,7 +74,7 @@ idl-check: ## fail when idl/gen is not what the .proto files give
 
 .PHONY: arrows
 arrows: ## which room imports which, as a Mermaid picture
-	@go test -count=1 -run TestPicture -v ./test/archtest | sed -n '/^flowchart/,/^---/p' | sed '/^---/d; s/^ *\(flowchart\)/\1/'
+	@go test -count=1 -run TestPicture -v ./test/archtest | sed -n '/^ *flowchart/,/^---/p' | sed '/^---/d; s/^        //'
 
 .PHONY: clean
 clean: ## stop servers that deploy/servers started here, remove bin and .cache (data stays)
