@@ -1,0 +1,92 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/store"
+)
+
+// Leeway is how far the clocks of who mints and who checks may differ.
+const Leeway = 5 * time.Second
+
+// Token says who its bearer is.
+type Token struct {
+	Domain    string
+	UID       string
+	Class     store.DeviceClass // 0: any device class
+	ExpiresAt time.Time
+}
+
+// claims of the JWT: sub is the uid, dom the domain, dev the device class.
+type claims struct {
+	jwt.RegisteredClaims
+	Domain string            `json:"dom"`
+	Class  store.DeviceClass `json:"dev,omitempty"`
+}
+
+// Mint signs t with the current key.
+func (r *Ring) Mint(t Token) ([]byte, error) {
+	if t.Domain == "" || t.UID == "" || t.ExpiresAt.IsZero() {
+		return nil, errors.New("mint token: domain, uid and expiry are needed")
+	}
+	j := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
+		RegisteredClaims: jwt.RegisteredClaims{Subject: t.UID, ExpiresAt: jwt.NewNumericDate(t.ExpiresAt)},
+		Domain:           t.Domain,
+		Class:            t.Class,
+	})
+	j.Header["kid"] = r.current
+	signed, err := j.SignedString(r.secrets[r.current])
+	if err != nil {
+		return nil, fmt.Errorf("mint token: %w", err)
+	}
+	return []byte(signed), nil
+}
+
+// Authenticator proves users by tokens of a ring. It calls nobody and is safe for concurrent use.
+type Authenticator struct {
+	ring   *Ring
+	parser *jwt.Parser
+}
+
+// NewAuthenticator checks tokens of ring by the clock now; nil is time.Now.
+func NewAuthenticator(ring *Ring, now func() time.Time) *Authenticator {
+	if now == nil {
+		now = time.Now
+	}
+	return &Authenticator{ring: ring, parser: jwt.NewParser(
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), // nothing else, "none" least of all
+		jwt.WithExpirationRequired(),
+		jwt.WithLeeway(Leeway),
+		jwt.WithTimeFunc(now),
+	)}
+}
+
+// Authenticate refuses with BadToken, or TokenExpired for a token that was good once. The signature is compared in constant time.
+func (a *Authenticator) Authenticate(_ context.Context, user store.UserKey, class store.DeviceClass, token []byte) error {
+	var c claims
+	_, err := a.parser.ParseWithClaims(string(token), &c, func(t *jwt.Token) (any, error) {
+		id, _ := t.Header["kid"].(string)
+		secret, ok := a.ring.secrets[id]
+		if !ok {
+			return nil, errors.New("no such key")
+		}
+		return secret, nil
+	})
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return status.Wrap(status.TokenExpired, err, "the token has expired")
+	case err != nil:
+		return status.Wrap(status.BadToken, err, "the token is not valid")
+	case c.Subject != user.UID || c.Domain != user.Domain:
+		return status.New(status.BadToken, "the token is of another user")
+	case c.Class != 0 && c.Class != class:
+		return status.New(status.BadToken, "the token is of another device class")
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package logic
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/cloudwego/prutal"
+
+	"github.com/gatepost/gatepost/idl/gen/clientpb"
+	"github.com/gatepost/gatepost/store"
+)
+
+// push is the body of a server push, encoded once for all of its receivers.
+type push struct {
+	cmd     clientpb.Cmd
+	body    []byte
+	durable bool
+}
+
+// syncPush asks a client to pull.
+var syncPush = &push{cmd: clientpb.Cmd_CMD_SYNC}
+
+// delivery is something for all live sessions of a user.
+type delivery struct {
+	to    store.UserKey
+	row   *store.Message // committed; nil: push
+	push  *push
+	tries int // of a hint
+}
+
+// deliverer finds out where receivers are, a few look-ups at a time, chosen by receiver, and hands what is for them to the sender of
+// each gate. It only ever speeds up what lies in the inbox: what it cannot do becomes a hint to pull.
+type deliverer struct {
+	node  *Node
+	lanes []*lane[delivery]
+}
+
+func newDeliverer(n *Node) *deliverer {
+	d := &deliverer{node: n}
+	for range n.cfg.DeliveryLanes {
+		d.lanes = append(d.lanes, newLane[delivery](n.cfg.DeliveryQueue, maxDeliverItems, 0, nil, n.metrics.depth(laneDelivery)))
+	}
+	return d
+}
+
+// message delivers a committed row. It is called after the commit, so the route look-up comes after it too: a receiver who logs in
+// meanwhile registers his route before he pulls, and one of the two finds the row.
+func (d *deliverer) message(row *store.Message) {
+	if !d.put(delivery{to: row.Owner, row: row}) {
+		d.node.hints.add(row.Owner, 0)
+	}
+}
+
+// hint sends a SYNC; false: there is no room now.
+func (d *deliverer) hint(to store.UserKey, tries int) bool {
+	return d.put(delivery{to: to, push: syncPush, tries: tries})
+}
+
+func (d *deliverer) put(x delivery) bool {
+	return d.lanes[userHash(x.to)%uint32(len(d.lanes))].put(x)
+}
+
+// carry looks up the routes of one batch and queues it at the gates.
+func (d *deliverer) carry(ctx context.Context, batch []delivery) {
+	n := d.node
+	users := make([]store.UserKey, 0, len(batch))
+	index := make(map[store.UserKey]int, len(batch))
+	for _, x := range batch {
+		if _, ok := index[x.to]; !ok {
+			index[x.to] = len(users)
+			users = append(users, x.to)
+		}
+	}
+	where := n.locate(ctx, users)
+	for _, x := range batch {
+		p := x.push
+		if x.row != nil {
+			var err error
+			if p, err = encodeDeliver(x.row); err != nil {
+				n.logger.Error("a message could not be encoded", slog.Uint64("msg_id", uint64(x.row.ID)), slog.Any("error", err))
+				continue
+			}
+		}
+		for _, stop := range where[index[x.to]] {
+			n.senders.put(stop.gate, parcel{push: p, to: x.to, route: stop.route, tries: x.tries})
+		}
+	}
+}
+
+// encodeDeliver makes the DELIVER of one row.
+func encodeDeliver(row *store.Message) (*push, error) {
+	body, err := prutal.MarshalAppend(make([]byte, 0, len(row.Content)+rowOverhead), &clientpb.Deliver{Messages: []*clientpb.Message{messageOf(row)}})
+	if err != nil {
+		return nil, err
+	}
+	return &push{cmd: clientpb.Cmd_CMD_DELIVER, body: body, durable: true}, nil
+}
+
+// messageOf is a row as a client sees it. It shares the row's content.
+func messageOf(row *store.Message) *clientpb.Message {
+	return &clientpb.Message{
+		MsgId:       uint64(row.ID),
+		From:        &clientpb.User{Domain: row.From.Domain, Uid: row.From.UID},
+		FromClass:   clientpb.DeviceClass(row.FromClass),
+		Stream:      row.Stream,
+		TargetSeq:   row.TargetSeq,
+		ClientMsgId: row.ClientMsgID[:],
+		Type:        row.Type,
+		Content:     row.Content,
+		CreatedAtMs: row.CreatedAt.UnixMilli(),
+		ExpiresAtMs: row.ExpiresAt.UnixMilli(),
+		Kind:        clientpb.MessageKind(row.Kind),
+	}
+}

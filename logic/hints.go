@@ -1,0 +1,112 @@
+package logic
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/gatepost/gatepost/store"
+)
+
+// hints is the bounded set of users who are owed a SYNC because a delivery to them failed. A hint is tried again with backoff and
+// given up after about a minute: a gate that was gone for so long has lost its sessions, and whoever logs in anew pulls.
+type hints struct {
+	node *Node
+	wake chan struct{}
+
+	mu  sync.Mutex
+	set map[store.UserKey]hint
+}
+
+type hint struct {
+	tries int
+	due   time.Time
+}
+
+const (
+	maxHintTries  = 8
+	firstHintWait = 200 * time.Millisecond
+	maxHintWait   = 15 * time.Second
+)
+
+func newHints(n *Node) *hints {
+	return &hints{node: n, wake: make(chan struct{}, 1), set: make(map[store.UserKey]hint)}
+}
+
+// add owes user a SYNC. tries: how often it was tried already. A user who is in the set stays as he is.
+func (h *hints) add(user store.UserKey, tries int) {
+	if tries >= maxHintTries {
+		h.node.metrics.hintsDropped.Inc()
+		return
+	}
+	h.mu.Lock()
+	if _, ok := h.set[user]; !ok {
+		if len(h.set) >= h.node.cfg.HintUsers {
+			h.mu.Unlock()
+			h.node.metrics.hintsDropped.Inc()
+			return
+		}
+		wait := min(firstHintWait<<tries, maxHintWait)
+		h.set[ownKey(user)] = hint{tries: tries, due: time.Now().Add(wait/2 + rand.N(wait/2+1))}
+		h.node.metrics.hints.Inc()
+	}
+	h.mu.Unlock()
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends hints as they become due, until ctx ends.
+func (h *hints) run(ctx context.Context) {
+	for {
+		wait, some := h.send(time.Now())
+		if !some {
+			select {
+			case <-ctx.Done():
+				return
+			case <-h.wake:
+			}
+			continue
+		}
+		timer := time.NewTimer(max(wait, firstHintWait/4)) // hints that are due together go together
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// send queues the hints that are due at now, and returns how long the next one has to wait.
+func (h *hints) send(now time.Time) (wait time.Duration, some bool) {
+	type dueHint struct {
+		user  store.UserKey
+		tries int
+	}
+	var due []dueHint
+	h.mu.Lock()
+	wait = maxHintWait
+	for user, x := range h.set {
+		if left := x.due.Sub(now); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		due = append(due, dueHint{user, x.tries + 1})
+		delete(h.set, user)
+	}
+	some = len(h.set) > 0
+	h.mu.Unlock()
+	for _, x := range due {
+		if !h.node.delivery.hint(x.user, x.tries) {
+			h.add(x.user, x.tries)
+			some = true
+		}
+	}
+	return wait, some
+}
+
+// flush queues all hints now: the node is stopping.
+func (h *hints) flush() { h.send(time.Now().Add(2 * maxHintWait)) }

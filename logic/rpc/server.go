@@ -1,0 +1,118 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/kerrors"
+	"github.com/cloudwego/kitex/pkg/transmeta"
+	"github.com/cloudwego/kitex/server"
+
+	"github.com/gatepost/gatepost/idl/gen/logicpb"
+	"github.com/gatepost/gatepost/idl/gen/logicpb/logicservice"
+	"github.com/gatepost/gatepost/idl/status"
+)
+
+// stopWait is how long a stopping server waits for the calls inside it.
+const stopWait = 5 * time.Second
+
+// Server serves one logic node. It traps no signals.
+type Server struct {
+	listener net.Listener
+	kitex    server.Server
+	exit     chan error
+	served   chan struct{}
+
+	mu      sync.Mutex
+	serving bool
+	stopped bool
+}
+
+// NewServer binds addr; port 0 takes a free one. It serves once Serve runs.
+func NewServer(addr string, svc logicpb.LogicService, logger *slog.Logger) (*Server, error) {
+	bridge(logger)
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for gates: %w", err)
+	}
+	s := &Server{listener: ln, exit: make(chan error, 1), served: make(chan struct{})}
+	s.kitex = logicservice.NewServer(&edge{svc}, // Kitex wants a pointer
+		server.WithListener(ln),
+		server.WithMetaHandler(transmeta.ServerTTHeaderHandler),
+		server.WithExitSignal(func() <-chan error { return s.exit }),
+		server.WithExitWaitTime(stopWait),
+	)
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve serves until Stop; then it returns nil.
+func (s *Server) Serve() error {
+	s.mu.Lock()
+	if s.stopped || s.serving {
+		s.mu.Unlock()
+		return errors.New("a server serves once")
+	}
+	s.serving = true
+	s.mu.Unlock()
+	defer close(s.served)
+	return s.kitex.Run()
+}
+
+// Stop takes no new connections, lets the calls in flight end, and returns when Serve has, or when ctx ends. It may be called more
+// than once.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.stopped
+	s.stopped = true
+	serving := s.serving
+	s.mu.Unlock()
+	if !serving {
+		if first {
+			return s.listener.Close()
+		}
+		return nil
+	}
+	if first {
+		s.exit <- nil
+	}
+	select {
+	case <-s.served:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// edge turns refusals into business errors, which cross the wire with code and sentence but without the cause.
+type edge struct{ svc logicpb.LogicService }
+
+func (e edge) Handle(ctx context.Context, req *logicpb.HandleRequest) (*logicpb.HandleResponse, error) {
+	res, err := e.svc.Handle(ctx, req)
+	return res, business(err)
+}
+
+func (e edge) Beat(ctx context.Context, req *logicpb.BeatRequest) (*logicpb.BeatResponse, error) {
+	res, err := e.svc.Beat(ctx, req)
+	return res, business(err)
+}
+
+func (e edge) Sessions(ctx context.Context, req *logicpb.SessionsRequest) (*logicpb.SessionsResponse, error) {
+	res, err := e.svc.Sessions(ctx, req)
+	return res, business(err)
+}
+
+func business(err error) error {
+	var refusal *status.Error
+	if errors.As(err, &refusal) {
+		return kerrors.NewBizStatusError(int32(refusal.Code), refusal.Reason)
+	}
+	return err
+}
