@@ -21,7 +21,7 @@ declare -A budget=([build]=900 [servers]=600 [check]=900 [unit]=1200 [contract]=
 	[fault]=900 [fuzz]=900)
 tags=integration,e2e # of all tiers
 servers=$PWD/.cache/servers/test-$$
-child=
+child= current= begin=0 # the tier that runs
 names=() results=() times=()
 read -r -a testflags <<<"${GOTESTFLAGS:-}"
 
@@ -95,7 +95,8 @@ tagged() {
 
 # run TIER: in a process group of its own, within its budget. Notes the result and how long it took.
 run() {
-	local tier=$1 begin=$SECONDS code=0
+	local tier=$1 code=0
+	current=$tier begin=$SECONDS
 	printf '\n==== %s (at most %d s)\n' "$tier" "${budget[$tier]}"
 	timeout --kill-after=20 "${budget[$tier]}" bash "$0" --tier "$tier" "$servers" "${needed[@]}" &
 	child=$!
@@ -115,6 +116,7 @@ finish() {
 	trap '' INT TERM HUP
 	if [[ -n $child ]]; then
 		kill -TERM "$child" 2>/dev/null && echo "stopping" && wait "$child" || true
+		names+=("$current") times+=("$((SECONDS - begin))") results+=(stopped)
 		code=$((code ? code : 1))
 	fi
 	[[ ! -d $servers ]] || ./deploy/servers/down.sh --dir "$servers" || code=1
