@@ -13,7 +13,7 @@ import (
 
 // Config is all that a Client needs to know. User, Device, Token, Store and at least one gate are required.
 type Config struct {
-	Gates  []string // "tcp://host:port" (needs Keys) or "tls://host:port" (uses Noise inside when Keys are given)
+	Gates  []string // "tcp://host:port": Noise, needs Keys; "tls://host:port": TLS 1.3, no Noise inside
 	Keys   []Key    // pinned Noise keys of the gates, best first; a gate that does not know one is offered the next
 	User   User
 	Device Device
@@ -54,7 +54,7 @@ type Timing struct {
 	JumpPullEvery  time.Duration // 1s: at most one pull for jumps in this time
 	ShowRetry      time.Duration // 500ms: first wait after a failed OnMessage, doubled up to ShowRetryCap
 	ShowRetryCap   time.Duration // 30s
-	OutboxLifetime time.Duration // 7 days, and never more: older messages fail [P]
+	OutboxLifetime time.Duration // 7 days, and never more: older messages fail
 }
 
 // Limits bounds a Client's memory and store. Zero fields take the defaults that stand beside them.

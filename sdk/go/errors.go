@@ -37,9 +37,16 @@ func (e *Error) Error() string { return "gatepost: " + e.Code.String() + ": " + 
 // an app need not, except on a stay-away.
 func (e *Error) Behaviour() status.Behaviour { return e.Code.Behaviour() }
 
-func codeOf(err error) status.Code {
+// asError is the *Error in err's chain, or nil.
+func asError(err error) *Error {
 	var e *Error
-	if errors.As(err, &e) {
+	errors.As(err, &e)
+	return e
+}
+
+// codeOf is the code of the *Error in err's chain, or status.OK.
+func codeOf(err error) status.Code {
+	if e := asError(err); e != nil {
 		return e.Code
 	}
 	return status.OK

@@ -102,15 +102,15 @@ type Snapshot struct {
 // Changes is what one Commit does. Putting replaces what has the same key; deleting what is not there does nothing.
 type Changes struct {
 	Identity       *Identity
-	PutTargets     []Target
 	DeleteTargets  []User
+	PutTargets     []Target
 	PutOutbox      []OutboxEntry
 	SetOutcomes    []OutboxOutcome
 	DeleteOutbox   []uint64 // numbers
-	PutMarks       []Mark
 	DeleteMarks    []MarkKey
+	PutMarks       []Mark
 	PutReceived    []Received
-	SetShown       []uint64 // numbers of Received: Shown becomes true, the content goes
+	SetShown       []uint64 // numbers of Received: Shown becomes true, all but MsgID goes
 	DeleteReceived []uint64 // numbers
 	PutSeen        []SeenID
 	DeleteSeen     []uint64 // numbers
@@ -121,4 +121,10 @@ type Changes struct {
 type OutboxOutcome struct {
 	Number  uint64
 	Outcome Outcome
+}
+
+func (c *Changes) empty() bool {
+	return c.Identity == nil && len(c.PutTargets)+len(c.DeleteTargets)+len(c.PutOutbox)+len(c.SetOutcomes)+len(c.DeleteOutbox)+
+		len(c.PutMarks)+len(c.DeleteMarks)+len(c.PutReceived)+len(c.SetShown)+len(c.DeleteReceived)+
+		len(c.PutSeen)+len(c.DeleteSeen) == 0
 }

@@ -1,0 +1,83 @@
+package gatepost
+
+import (
+	"time"
+
+	"github.com/gatepost/gatepost/idl/gen/clientpb"
+	"github.com/gatepost/gatepost/idl/limits"
+	"github.com/gatepost/gatepost/idl/status"
+)
+
+// confirms tells the server what needs not be kept for this device any more. While one CONFIRM is on its way, the next one
+// gathers; each is repeated until it is answered OK. The loop owns it.
+type confirms struct {
+	queue   []confirm
+	queued  map[uint64]struct{} // msg_ids in queue or on their way
+	out     []confirm           // on their way
+	backoff backoff
+	retryAt time.Time
+}
+
+type confirm struct {
+	msgID  uint64
+	number uint64 // of the Received that is forgotten after it; 0: none
+}
+
+// add queues a confirmation. It is called when the message is kept as shown, or was before.
+func (q *confirms) add(msgID, number uint64) {
+	if q.queued == nil {
+		q.queued = map[uint64]struct{}{}
+	}
+	if _, there := q.queued[msgID]; there {
+		return
+	}
+	q.queued[msgID] = struct{}{}
+	q.queue = append(q.queue, confirm{msgID, number})
+}
+
+// interrupted is called when the connection ends: whether the last CONFIRM arrived is not known.
+func (q *confirms) interrupted() {
+	q.queue = append(q.out, q.queue...)
+	q.out = nil
+	q.retryAt = time.Time{}
+}
+
+func (c *Client) pumpConfirms(now time.Time) time.Time {
+	q := &c.confirms
+	if !c.link.loggedIn || len(q.out) > 0 || len(q.queue) == 0 {
+		return time.Time{}
+	}
+	if now.Before(q.retryAt) {
+		return q.retryAt
+	}
+	n := min(len(q.queue), limits.ConfirmIDs)
+	q.out = q.queue[:n:n]
+	q.queue = q.queue[n:]
+	ids := make([]uint64, n)
+	for i, one := range q.out {
+		ids[i] = one.msgID
+	}
+	c.request(clientpb.Cmd_CMD_CONFIRM, 0, &clientpb.Confirm{MsgIds: ids}, c.cfg.Timing.Request, c.confirmAnswered)
+	return time.Time{}
+}
+
+func (c *Client) confirmAnswered(code status.Code, _ []byte, err *Error) {
+	q := &c.confirms
+	if err != nil && (!code.Final() || code == status.NotLoggedIn) {
+		q.interrupted()
+		q.retryAt = time.Now().Add(q.backoff.next(err.RetryAfter))
+		return
+	}
+	if err != nil {
+		// Repeated as it is, it would be refused again. The messages come back with a pull and are confirmed anew.
+		c.log.Error("confirmation refused", "count", len(q.out), "code", code.String(), "reason", err.Reason)
+	}
+	q.backoff.reset()
+	for _, one := range q.out {
+		delete(q.queued, one.msgID)
+		if one.number != 0 {
+			c.changes.DeleteReceived = append(c.changes.DeleteReceived, one.number)
+		}
+	}
+	q.out = nil
+}

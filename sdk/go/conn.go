@@ -1,0 +1,108 @@
+package gatepost
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gatepost/gatepost/idl/gen/clientpb"
+	"github.com/gatepost/gatepost/idl/limits"
+	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/idl/wire"
+)
+
+// conn is one secured connection: a goroutine that reads, and one that writes while there is something to write.
+type conn struct {
+	// fixed after the handshake
+	nc           net.Conn
+	gate         string
+	settings     *clientpb.HelloSettings
+	token        string // what LOGIN presents
+	writeTimeout time.Duration
+
+	// owned by the reader
+	opener  wire.Opener
+	scratch [wire.HeaderLen]byte
+
+	// owned by the client's loop
+	seq      uint32
+	counter  uint64 // of its LOGIN
+	requests map[uint32]*request
+	lastSent time.Time
+	lastSeen time.Time
+
+	// any goroutine
+	mu      sync.Mutex
+	sealer  wire.Sealer
+	out     []byte // sealed frames that wait for the writer
+	writing bool   // a writer is there, or the connection is broken
+}
+
+// request is a frame that waits for its answer.
+type request struct {
+	deadline time.Time
+	// answer runs on the loop. body is valid until it returns; it is a Refusal unless code is OK, and err says so then.
+	answer func(code status.Code, body []byte, err *Error)
+}
+
+// frame is what the reader hands to the loop, which releases body.
+type frame struct {
+	wire.Header
+	body *wire.Buffer
+}
+
+// read hands on frames until the connection fails, which it returns. deliver reports whether the client still lives.
+func (c *conn) read(deliver func(frame) bool) error {
+	for {
+		h, err := wire.ReadHeader(c.nc, &c.scratch)
+		if err != nil {
+			return err
+		}
+		body, err := wire.ReadBody(c.nc, h, limits.BodyToClientBytes+wire.SealOverhead)
+		if err != nil {
+			return err
+		}
+		if body, err = c.opener.Open(h, body, limits.BodyToClientBytes); err != nil {
+			return err
+		}
+		if !deliver(frame{h, body}) {
+			body.Release()
+			return ErrClosed
+		}
+	}
+}
+
+// send seals a frame and sees that it is written. It does not block and does not fail: a broken connection shows itself
+// to its reader.
+func (c *conn) send(h wire.Header, body []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out = c.sealer.AppendFrame(c.out, h, body)
+	if c.sealer.Err() != nil {
+		c.nc.Close()
+	}
+	if !c.writing {
+		c.writing = true
+		go c.write()
+	}
+}
+
+// write drains what waits, and ends. After an error it leaves writing set, so that nobody follows it.
+func (c *conn) write() {
+	for {
+		c.mu.Lock()
+		buf := c.out
+		c.out = nil
+		if len(buf) == 0 {
+			c.writing = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		c.nc.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+		if _, err := c.nc.Write(buf); err != nil {
+			c.nc.Close()
+			return
+		}
+	}
+}

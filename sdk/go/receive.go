@@ -1,0 +1,322 @@
+package gatepost
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatepost/gatepost/idl/gen/clientpb"
+)
+
+// Bounds of what is held back while a jump is not settled. It lies in memory alone: the server keeps it too.
+const (
+	maxJumps        = 256     // sequences with a jump at the same time
+	maxHeld         = 256     // messages of one sequence
+	maxHeldBytes    = 2 << 20 // of all
+	messageOverhead = 256     // what a message counts beside its content
+)
+
+// inbox takes messages: each once [G2], in the order of its sequence [G3]. The loop owns it.
+type inbox struct {
+	marks    markTable
+	dirty    map[MarkKey]*Mark   // to be written by the next commit
+	seen     map[SeenID]struct{} // with Number 0
+	seenList []SeenID            // oldest first
+	number   uint64              // of the youngest Received or SeenID ever
+
+	unshown      map[uint64]int // msg_id → size, of what waits for the app
+	unshownBytes int
+	overflow     bool // something was left at the server because too much waits for the app
+
+	jumps     map[MarkKey]*jump
+	heldBytes int
+	left      bool // there was no room for another jump
+}
+
+// jump holds back a sequence from the number that did not follow on.
+type jump struct {
+	held  map[uint64]held // by number
+	limit uint64          // numbers from here on were left at the server, and are until this is settled
+}
+
+type held struct {
+	m     Message
+	since uint64 // the pull that had begun when it came; only a later one can settle what is missing before it
+}
+
+func (c *Client) restoreInbox(kept *Snapshot, now time.Time) {
+	in := &c.inbox
+	in.marks = newMarkTable()
+	in.dirty = map[MarkKey]*Mark{}
+	in.seen = map[SeenID]struct{}{}
+	in.unshown = map[uint64]int{}
+	in.jumps = map[MarkKey]*jump{}
+	for _, m := range kept.Marks {
+		if now.Sub(m.LastUsed) > markIdle {
+			c.changes.DeleteMarks = append(c.changes.DeleteMarks, m.Key)
+			continue
+		}
+		c.changes.DeleteMarks = append(c.changes.DeleteMarks, in.marks.put(&m)...)
+	}
+	for _, id := range kept.Seen {
+		in.number = max(in.number, id.Number)
+		in.remember(id)
+	}
+	for _, r := range kept.Received {
+		in.number = max(in.number, r.Number)
+		if r.Shown {
+			c.confirms.add(r.Message.MsgID, r.Number)
+			continue
+		}
+		if c.cfg.OnMessage != nil {
+			r.Message.MaybeRepeated = true
+			c.show(r)
+		}
+	}
+}
+
+// remember puts id into the bounded set and returns the ids that it pushed out.
+func (in *inbox) remember(id SeenID) (gone []uint64) {
+	in.seenList = append(in.seenList, id)
+	id.Number = 0
+	in.seen[id] = struct{}{}
+	for len(in.seenList) > maxSeen {
+		old := in.seenList[0]
+		in.seenList = in.seenList[1:]
+		gone = append(gone, old.Number)
+		old.Number = 0
+		delete(in.seen, old)
+	}
+	return gone
+}
+
+// room reports whether more messages may wait for the app.
+func (c *Client) room() bool {
+	in, l := &c.inbox, &c.cfg.Limits
+	return len(in.unshown) < l.Unshown && in.unshownBytes < l.UnshownBytes
+}
+
+// roomy reports whether half of what may wait does not.
+func (c *Client) roomy() bool {
+	in, l := &c.inbox, &c.cfg.Limits
+	return len(in.unshown) <= l.Unshown/2 && in.unshownBytes <= l.UnshownBytes/2
+}
+
+// takeDelivered takes what came live. Without room it stays at the server, and a pull fetches it when there is.
+func (c *Client) takeDelivered(messages []*clientpb.Message) {
+	if c.cfg.OnMessage == nil {
+		return
+	}
+	for _, m := range messages {
+		if !c.room() {
+			c.inbox.overflow = true
+			break
+		}
+		c.take(m)
+	}
+	c.writeMarks()
+}
+
+// takePage takes a page of a pull, which was only asked for while there was room: all of it, else the pull would not be one.
+func (c *Client) takePage(messages []*clientpb.Message) {
+	if c.cfg.OnMessage == nil {
+		return
+	}
+	for _, m := range messages {
+		c.take(m)
+	}
+	c.writeMarks()
+}
+
+func (c *Client) take(p *clientpb.Message) {
+	in := &c.inbox
+	if _, waits := in.unshown[p.MsgId]; waits {
+		return
+	}
+	m := messageOf(p)
+	if m.Stream == 0 || m.TargetSeq == 0 {
+		id := SeenID{From: m.From, ID: m.ClientMsgID}
+		if _, seen := in.seen[id]; seen {
+			c.confirms.add(m.MsgID, 0)
+			return
+		}
+		in.number++
+		id.Number = in.number
+		c.changes.PutSeen = append(c.changes.PutSeen, id)
+		c.changes.DeleteSeen = append(c.changes.DeleteSeen, in.remember(id)...)
+		c.keep(m)
+		return
+	}
+	key := markKey(&m)
+	switch in.marks.get(key).place(m.TargetSeq) {
+	case placeTaken:
+		c.confirms.add(m.MsgID, 0) // shown, or kept to be shown: the server's copy may go
+	case placeNext:
+		c.accept(key, m)
+		c.release(key, 0)
+	case placeLate:
+		m.Late = true
+		c.accept(key, m)
+	case placeJump:
+		c.hold(key, m)
+	}
+}
+
+func markKey(m *Message) MarkKey { return MarkKey{From: m.From, Stream: m.Stream} }
+
+// accept marks the number as taken and keeps the message: both go into the same commit.
+func (c *Client) accept(key MarkKey, m Message) {
+	in := &c.inbox
+	mark := in.marks.get(key)
+	mark.take(m.TargetSeq)
+	mark.LastUsed = time.Now().Round(0)
+	c.changes.DeleteMarks = append(c.changes.DeleteMarks, in.marks.put(mark)...)
+	in.dirty[key] = mark
+	c.keep(m)
+}
+
+// keep stores the message and, once it is stored, queues it for the app.
+func (c *Client) keep(m Message) {
+	c.inbox.number++
+	r := Received{Number: c.inbox.number, Message: m}
+	c.changes.PutReceived = append(c.changes.PutReceived, r)
+	c.changes.Durable = true
+	c.show(r)
+}
+
+// show counts the message as unshown, and queues it for the app when the commit that keeps it is through.
+func (c *Client) show(r Received) {
+	in := &c.inbox
+	size := len(r.Message.Content) + messageOverhead
+	in.unshown[r.Message.MsgID] = size
+	in.unshownBytes += size
+	c.after = append(c.after, func() { c.app.show(r) })
+}
+
+// shown is called when the app has taken the message, or it was parked: that is written before the confirmation leaves.
+func (c *Client) shown(r *Received) {
+	in := &c.inbox
+	in.unshownBytes -= in.unshown[r.Message.MsgID]
+	delete(in.unshown, r.Message.MsgID)
+	c.changes.SetShown = append(c.changes.SetShown, r.Number)
+	msgID, number := r.Message.MsgID, r.Number
+	c.after = append(c.after, func() { c.confirms.add(msgID, number) })
+}
+
+func (c *Client) writeMarks() {
+	in := &c.inbox
+	for key, m := range in.dirty {
+		if in.marks.marks[key] == m { // it may have been evicted meanwhile
+			c.changes.PutMarks = append(c.changes.PutMarks, *m)
+		}
+	}
+	clear(in.dirty)
+}
+
+// hold keeps back what does not follow on, within bounds, and wants a pull. When there is no room the highest numbers are
+// left at the server, so that what is held is settled without regard to what is not.
+func (c *Client) hold(key MarkKey, m Message) {
+	in := &c.inbox
+	c.pull.wantForJump()
+	j := in.jumps[key]
+	if j == nil {
+		if len(in.jumps) >= maxJumps {
+			in.left = true
+			return
+		}
+		j = &jump{held: map[uint64]held{}, limit: math.MaxUint64}
+		in.jumps[key] = j
+	}
+	if _, there := j.held[m.TargetSeq]; there || m.TargetSeq >= j.limit {
+		return
+	}
+	size := len(m.Content) + messageOverhead
+	for len(j.held) >= maxHeld || in.heldBytes+size > maxHeldBytes {
+		top := uint64(0)
+		for seq := range j.held {
+			top = max(top, seq)
+		}
+		if top < m.TargetSeq {
+			j.limit = m.TargetSeq
+			return
+		}
+		in.unhold(j, top)
+		j.limit = top
+	}
+	j.held[m.TargetSeq] = held{m: m, since: c.pull.serial}
+	in.heldBytes += size
+}
+
+func (in *inbox) unhold(j *jump, seq uint64) Message {
+	m := j.held[seq].m
+	delete(j.held, seq)
+	in.heldBytes -= len(m.Content) + messageOverhead
+	return m
+}
+
+// release takes from what is held whatever follows on now. What is missing before a message is passed if pull number
+// settled, or an earlier one, began after the message had come and is complete; 0 settles nothing.
+func (c *Client) release(key MarkKey, settled uint64) {
+	in := &c.inbox
+	j := in.jumps[key]
+	if j == nil {
+		return
+	}
+	for _, seq := range slices.SortedFunc(maps.Keys(j.held), cmp.Compare[uint64]) {
+		place := in.marks.get(key).place(seq)
+		if place == placeJump && j.held[seq].since >= settled {
+			c.pull.wantForJump()
+			return
+		}
+		m := in.unhold(j, seq)
+		switch place {
+		case placeTaken:
+			c.confirms.add(m.MsgID, 0)
+		case placeLate:
+			m.Late = true
+			fallthrough
+		default:
+			c.accept(key, m)
+		}
+	}
+	delete(in.jumps, key)
+	if j.limit != math.MaxUint64 {
+		c.pull.wantForJump() // what was left at the server follows on
+	}
+}
+
+// settleJumps is called when pull number serial is complete.
+func (c *Client) settleJumps(serial uint64) {
+	in := &c.inbox
+	if in.left {
+		in.left = false
+		c.pull.wantForJump()
+	}
+	for _, key := range slices.Collect(maps.Keys(in.jumps)) {
+		c.release(key, serial)
+	}
+	c.writeMarks()
+}
+
+// messageOf copies p out of the frame's buffer.
+func messageOf(p *clientpb.Message) Message {
+	m := Message{
+		MsgID:      p.MsgId,
+		FromDevice: Device(p.FromClass),
+		Type:       strings.Clone(p.Type),
+		Content:    bytes.Clone(p.Content),
+		CreatedAt:  time.UnixMilli(p.CreatedAtMs),
+		ExpiresAt:  time.UnixMilli(p.ExpiresAtMs),
+		Stream:     p.Stream,
+		TargetSeq:  p.TargetSeq,
+	}
+	if p.From != nil {
+		m.From = User{Domain: strings.Clone(p.From.Domain), UID: strings.Clone(p.From.Uid)}
+	}
+	copy(m.ClientMsgID[:], p.ClientMsgId)
+	return m
+}
