@@ -133,6 +133,7 @@ func (p *Platform) tls() []string {
 }
 
 func (p *Platform) process(name string, args []string) *Process {
+	args = append(args, "--exit-on-stdin-eof")
 	for _, kv := range p.opt.Set {
 		args = append(args, "--set", kv)
 	}
@@ -171,7 +172,7 @@ func (p *Platform) Token(ctx context.Context, uid string) (string, error) {
 	if ok {
 		return t, nil
 	}
-	t, err := p.Command(ctx, "token", "--keys-file", p.keysFile, "--ttl", "2h", Domain+"/"+uid)
+	t, err := p.Command(ctx, "token", "--keys-file", p.keysFile, "--ttl", "2h", "--domain", Domain, "--uid", uid)
 	if err != nil {
 		return "", err
 	}

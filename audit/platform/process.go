@@ -67,7 +67,10 @@ func (p *Process) Start(ctx context.Context) error {
 	cmd := exec.Command(p.binary, p.args...)
 	cmd.Env = environ()
 	cmd.Stderr = log
-	cmd.SysProcAttr = dieWithParent()
+	stdin, err := cmd.StdinPipe() // held open by us and never written: the server ends when we do, however that is
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return errors.Join(err, log.Close())
@@ -86,6 +89,7 @@ func (p *Process) Start(ctx context.Context) error {
 		err := cmd.Wait() // after the last read, as StdoutPipe asks
 		p.mu.Lock()
 		p.cmd, p.waited = nil, errors.Join(err, log.Close())
+		_ = stdin.Close() // Wait has closed it
 		p.mu.Unlock()
 		close(ended)
 	}()
