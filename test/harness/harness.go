@@ -1,0 +1,162 @@
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/gatepost/gatepost/audit/platform"
+)
+
+// Mode of a platform.
+type Mode string
+
+const (
+	Standalone Mode = "standalone"
+	Cluster    Mode = "cluster" // two gates and two logic nodes
+)
+
+// Servers are the addresses of the servers that a cluster stands on.
+type Servers struct {
+	MySQL string // with the right to create databases
+	Redis string
+}
+
+// FromEnvironment are the servers that the tests were given.
+func FromEnvironment() (Servers, error) {
+	s := Servers{MySQL: os.Getenv("GATEPOST_TEST_MYSQL"), Redis: os.Getenv("GATEPOST_TEST_REDIS")}
+	if s.MySQL == "" || s.Redis == "" {
+		return s, errors.New("GATEPOST_TEST_MYSQL and GATEPOST_TEST_REDIS must name servers: run deploy/servers/up.sh mariadb redis, then source the file that it names")
+	}
+	return s, nil
+}
+
+// ModeFromEnvironment is GATEPOST_E2E.
+func ModeFromEnvironment() (Mode, error) {
+	switch m := Mode(os.Getenv("GATEPOST_E2E")); m {
+	case Standalone, Cluster:
+		return m, nil
+	default:
+		return "", fmt.Errorf("GATEPOST_E2E is %q: it must be standalone or cluster", m)
+	}
+}
+
+var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("GATEPOST_BIN"); path != "" {
+		return filepath.Abs(path)
+	}
+	dir, err := os.MkdirTemp("", "gatepost-bin-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "gatepost")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/gatepost/gatepost/cmd/gatepost").CombinedOutput()
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("build gatepost: %w\n%s", err, out), os.RemoveAll(dir))
+	}
+	return path, nil
+})
+
+// Binary is GATEPOST_BIN, or the binary built once for this test program; CleanBinary removes that one.
+func Binary() (string, error) { return binary() }
+
+// CleanBinary removes what Binary has built.
+func CleanBinary() {
+	if path, err := binary(); err == nil && os.Getenv("GATEPOST_BIN") == "" {
+		_ = os.RemoveAll(filepath.Dir(path)) // it lies in the system's temporary directory
+	}
+}
+
+// Start starts a platform of real processes in dir; in a cluster over a database of its own, which stop drops.
+func Start(ctx context.Context, mode Mode, servers Servers, dir string, set ...string) (p *platform.Platform, stop func() error, err error) {
+	bin, err := Binary()
+	if err != nil {
+		return nil, nil, err
+	}
+	opt := platform.Options{Binary: bin, Dir: dir, TLS: true, Set: append([]string{
+		"gate.handshake_rate=0", // every client of a test has the same address
+		"log.level=debug",
+	}, set...)}
+	drop := func() error { return nil }
+	if mode == Cluster {
+		opt.Gates, opt.Logic, opt.Redis = 2, 2, servers.Redis
+		if opt.MySQL, drop, err = createDatabase(ctx, servers.MySQL); err != nil {
+			return nil, nil, err
+		}
+	}
+	p, err = platform.Start(ctx, opt)
+	if err != nil {
+		return nil, nil, errors.Join(err, drop())
+	}
+	return p, func() error { return errors.Join(p.Close(), drop()) }, nil
+}
+
+// createDatabase makes a database of its own and returns the DSN that names it.
+func createDatabase(ctx context.Context, server string) (dsn string, drop func() error, err error) {
+	cfg, err := mysql.ParseDSN(server)
+	if err != nil {
+		return "", nil, fmt.Errorf("GATEPOST_TEST_MYSQL: %w", err)
+	}
+	name := fmt.Sprintf("gatepost_test_%x", rand.Uint64())
+	execute := func(ctx context.Context, statement string) error {
+		connector, err := mysql.NewConnector(cfg)
+		if err != nil {
+			return err
+		}
+		db := sql.OpenDB(connector)
+		_, err = db.ExecContext(ctx, statement)
+		return errors.Join(err, db.Close())
+	}
+	if err := execute(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
+		return "", nil, fmt.Errorf("create a database: %w", err)
+	}
+	named := cfg.Clone()
+	named.DBName = name
+	return named.FormatDSN(), func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		return execute(ctx, "DROP DATABASE IF EXISTS "+name)
+	}, nil
+}
+
+// Eventually polls until f returns nil, and fails the test with its last error when that takes longer than limit.
+func Eventually(t testing.TB, limit time.Duration, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %s: %v", limit, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+var names struct {
+	sync.Mutex
+	n int
+}
+
+// UID is a uid that no other test has.
+func UID(t testing.TB, name string) string {
+	names.Lock()
+	defer names.Unlock()
+	names.n++
+	test := t.Name()
+	test = test[strings.LastIndexByte(test, '/')+1:]
+	return fmt.Sprintf("%.60s-%s-%d-%d", test, name, os.Getpid(), names.n)
+}

@@ -1,0 +1,159 @@
+package harness
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// Effect is what happens to one connection through a Proxy. Counts are bytes; 0 is never.
+type Effect struct {
+	CutUp     int64 // the connection is cut after this many bytes towards the gate
+	CutDown   int64 // after this many bytes towards the client
+	StallUp   int64 // from this byte on nothing reaches the gate, and the connection stays open
+	StallDown int64
+	Halve     bool // every chunk arrives in two halves
+}
+
+// Proxy passes TCP on to a gate, and does to each connection what it is told.
+type Proxy struct {
+	listener net.Listener
+	target   string
+	effect   func(n int) Effect
+
+	mu    sync.Mutex
+	n     int
+	conns map[net.Conn]struct{}
+	wg    sync.WaitGroup
+	ended bool
+}
+
+// NewProxy starts a proxy to target; effect says what happens to the n-th connection, counted from 0; nil: nothing.
+func NewProxy(t testing.TB, target string, effect func(n int) Effect) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if effect == nil {
+		effect = func(int) Effect { return Effect{} }
+	}
+	p := &Proxy{listener: l, target: target, effect: effect, conns: map[net.Conn]struct{}{}}
+	p.wg.Go(p.accept)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// Address is what a client is given as a gate.
+func (p *Proxy) Address() string { return "tcp://" + p.listener.Addr().String() }
+
+// Connections is how many there were.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
+// Close ends the proxy and all that passes through it.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	_ = p.listener.Close() // accept ends by its error
+	p.Cut()
+	p.wg.Wait()
+}
+
+// Cut closes every connection that passes now.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close() // the copying goroutines notice
+	}
+}
+
+func (p *Proxy) accept() {
+	for {
+		c, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		n := p.n
+		p.n++
+		p.mu.Unlock()
+		p.wg.Go(func() { p.serve(c, p.effect(n)) })
+	}
+}
+
+func (p *Proxy) serve(client net.Conn, e Effect) {
+	defer client.Close()
+	gate, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer gate.Close()
+	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return
+	}
+	p.conns[client], p.conns[gate] = struct{}{}, struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, client)
+		delete(p.conns, gate)
+	}()
+	done := make(chan struct{}, 2)
+	pass := func(to, from net.Conn, cut, stall int64) {
+		_ = passOn(to, from, cut, stall, e.Halve) // whatever it is, the connection is over
+		_ = to.Close()
+		_ = from.Close()
+		done <- struct{}{}
+	}
+	go pass(gate, client, e.CutUp, e.StallUp)
+	go pass(client, gate, e.CutDown, e.StallDown)
+	<-done
+	<-done
+}
+
+var errCut = errors.New("cut")
+
+func passOn(to io.Writer, from io.Reader, cut, stall int64, halve bool) error {
+	buf := make([]byte, 32<<10)
+	var passed int64
+	for {
+		n, err := from.Read(buf)
+		chunk := buf[:n]
+		last := false
+		if cut > 0 && passed+int64(n) >= cut {
+			chunk, last = chunk[:cut-passed], true
+		}
+		if stall > 0 {
+			chunk = chunk[:max(0, min(int64(len(chunk)), stall-passed))]
+		}
+		passed += int64(n)
+		if halve && len(chunk) > 1 {
+			if _, err := to.Write(chunk[:len(chunk)/2]); err != nil {
+				return err
+			}
+			chunk = chunk[len(chunk)/2:]
+		}
+		if len(chunk) > 0 {
+			if _, err := to.Write(chunk); err != nil {
+				return err
+			}
+		}
+		if last {
+			return errCut
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
