@@ -1,0 +1,115 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/gatepost/gatepost/gate"
+	"github.com/gatepost/gatepost/idl/gen/gatepb"
+	"github.com/gatepost/gatepost/idl/gen/logicpb"
+	"github.com/gatepost/gatepost/logic"
+	"github.com/gatepost/gatepost/logic/rpc"
+	"github.com/gatepost/gatepost/store/memory"
+	"github.com/gatepost/gatepost/store/redis"
+	"github.com/gatepost/gatepost/store/sql"
+)
+
+// The stores do not know logic: here is where they must fit its ports.
+var (
+	_ logic.Inbox    = (*sql.DB)(nil)
+	_ logic.Devices  = (*sql.DB)(nil)
+	_ logic.Nodes    = (*sql.DB)(nil)
+	_ logic.Sweeper  = (*sql.DB)(nil)
+	_ logic.Presence = (*redis.Presence)(nil)
+	_ logic.Leases   = (*redis.Presence)(nil)
+	_ logic.Presence = (*memory.Presence)(nil)
+	_ logic.Leases   = (*memory.Presence)(nil)
+	_ logic.Gates    = (*rpc.Gates)(nil)
+	_ logic.Gates    = (*gateHere)(nil)
+	_ gate.Logic     = (*logic.Node)(nil)
+
+	_ gatepb.GateService   = (*gate.Gate)(nil)
+	_ logicpb.LogicService = (*logic.Node)(nil)
+)
+
+// presence is a table of sessions and leases.
+type presence interface {
+	logic.Presence
+	logic.Leases
+}
+
+// inProcess is the address of a room in the same process.
+const inProcess = "in-process"
+
+// gateHere is the gate of this process as logic's port Gates. gate is set before anything starts.
+type gateHere struct{ gate *gate.Gate }
+
+func (g *gateHere) Deliver(ctx context.Context, _ string, req *gatepb.DeliverRequest) (*gatepb.DeliverResponse, error) {
+	return g.gate.Deliver(ctx, req)
+}
+
+func (g *gateHere) Kick(ctx context.Context, _ string, req *gatepb.KickRequest) (*gatepb.KickResponse, error) {
+	return g.gate.Kick(ctx, req)
+}
+
+// newNode builds a logic node over its stores.
+func (b *base) newNode(cfg logic.Config, db *sql.DB, table presence, gates logic.Gates) (*logic.Node, error) {
+	byDomain, other, err := authenticators(b.cfg.Domains, b.keys)
+	if err != nil {
+		return nil, err
+	}
+	return logic.New(cfg, logic.Deps{
+		Inbox: db, Devices: db, Nodes: db, Sweeper: db, Presence: table, Leases: table, Gates: gates,
+		Auth: byDomain, DefaultAuth: other, Logger: b.Logger, Metrics: b.metrics,
+	})
+}
+
+// newGate builds a gate whose logic nodes are made by dial.
+func (b *base) newGate(cfg gate.Config, dial func(string) (gate.Logic, error)) (*gate.Gate, error) {
+	cert, err := b.tls()
+	if err != nil {
+		return nil, err
+	}
+	return gate.New(cfg, gate.Deps{Logger: b.Logger, Metrics: b.metrics, Keys: b.keys.Noise, TLS: cert, Dial: dial})
+}
+
+// addGate starts and drains g with the process.
+func (b *base) addGate(g *gate.Gate) {
+	b.add("gate", func(ctx context.Context) error {
+		if err := g.Start(ctx); err != nil {
+			return b.cfg.explainTaken(err)
+		}
+		for _, a := range g.Addrs() {
+			if address, ok := strings.CutPrefix(a, "tcp://"); ok {
+				b.runtime.TCP = address
+			} else if address, ok := strings.CutPrefix(a, "tls://"); ok {
+				b.runtime.TLS = address
+			}
+		}
+		return nil
+	}, g.Drain)
+}
+
+var (
+	errNoLogic = errors.New("no logic node is ready")
+	errNoIDs   = errors.New("the logic node has no node number, for want of the database or a right clock")
+)
+
+func gateReady(g *gate.Gate) func() error {
+	return func() error {
+		if !g.Ready() {
+			return errNoLogic
+		}
+		return nil
+	}
+}
+
+func logicReady(n *logic.Node) func() error {
+	return func() error {
+		if !n.Ready() {
+			return errNoIDs
+		}
+		return nil
+	}
+}
