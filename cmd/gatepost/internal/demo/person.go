@@ -1,0 +1,120 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	gatepost "github.com/gatepost/gatepost/sdk/go"
+	"github.com/gatepost/gatepost/sdk/go/sqlitestore"
+)
+
+// person is a user with a client in this process.
+type person struct {
+	user   gatepost.User
+	client *gatepost.Client
+
+	mu     sync.Mutex
+	shown  []gatepost.Message
+	states []gatepost.StateChange
+	news   chan struct{} // closed and replaced when shown or states grow
+}
+
+// login opens the store at path and brings user online. onMessage may be nil.
+func (r *run) login(ctx context.Context, user gatepost.User, path string, onMessage func(gatepost.Message) error) (*person, error) {
+	store, err := sqlitestore.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("store of %s: %w", user.UID, err)
+	}
+	p := &person{user: user, news: make(chan struct{})}
+	cfg := r.Target.Client(user, device)
+	cfg.Store = store
+	cfg.OnMessage = func(_ context.Context, m gatepost.Message) error {
+		if onMessage != nil {
+			if err := onMessage(m); err != nil {
+				return err
+			}
+		}
+		p.note(func() { p.shown = append(p.shown, m) })
+		return nil
+	}
+	cfg.OnState = func(s gatepost.StateChange) { p.note(func() { p.states = append(p.states, s) }) }
+	if p.client, err = gatepost.New(cfg); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	if err := p.client.Login(ctx); err != nil {
+		return nil, fmt.Errorf("log in %s: %w", user.UID, errors.Join(err, p.client.Close()))
+	}
+	return p, nil
+}
+
+func (p *person) note(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+	close(p.news)
+	p.news = make(chan struct{})
+}
+
+// until waits for done to become true of what p has seen.
+func (p *person) until(ctx context.Context, what string, done func() bool) error {
+	for {
+		p.mu.Lock()
+		ok, news := done(), p.news
+		p.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not seen %s: %w", p.user.UID, what, ctx.Err())
+		}
+	}
+}
+
+// send hands the texts over and waits until each of them is accepted.
+func (p *person) send(ctx context.Context, to gatepost.User, texts ...string) ([]gatepost.SendResult, error) {
+	var sendings []*gatepost.Sending
+	for _, text := range texts {
+		s, err := p.client.C2C(ctx, to, gatepost.Outgoing{Type: "text", Content: []byte(text)})
+		if err != nil {
+			return nil, fmt.Errorf("%s sends %q: %w", p.user.UID, text, err)
+		}
+		sendings = append(sendings, s)
+	}
+	var results []gatepost.SendResult
+	for i, s := range sendings {
+		res, err := s.Wait(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%q of %s was not accepted: %w", texts[i], p.user.UID, err)
+		}
+		results = append(results, res)
+	}
+	return results, nil
+}
+
+// expect waits for the last of texts and checks that from has been shown to p as exactly texts, each once, in this order.
+func (p *person) expect(ctx context.Context, from gatepost.User, texts ...string) error {
+	last := texts[len(texts)-1]
+	var got []string
+	err := p.until(ctx, fmt.Sprintf("%q", last), func() bool {
+		got = nil
+		for _, m := range p.shown {
+			if m.From == from {
+				got = append(got, string(m.Content))
+			}
+		}
+		return slices.Contains(got, last)
+	})
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(got, texts) {
+		return fmt.Errorf("%s was shown [%s], want [%s]", p.user.UID, strings.Join(got, ", "), strings.Join(texts, ", "))
+	}
+	return nil
+}

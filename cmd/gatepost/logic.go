@@ -1,0 +1,23 @@
+package main
+
+import (
+	"github.com/gatepost/gatepost/app"
+	"github.com/spf13/cobra"
+)
+
+func logicCommand() *cobra.Command {
+	return serverCommand(&cobra.Command{
+		Use:   "logic",
+		Short: "Run a logic node of a cluster: stateless, between gates and the stores",
+		Long: `Run a logic node: it checks logins, commits messages to MySQL or MariaDB, and delivers them through the gates that Redis names.
+
+It needs the keys file that all nodes share (tokens are checked with the secrets in it), a database whose schema is up to date
+(gatepost migrate up) and a Redis. Gates call it at --rpc, which must be reachable for them and for nobody else; if that is not the
+address they are to use, set logic.rpc_address. Secrets are better kept out of the command line: GATEPOST_SQL_DSN, GATEPOST_REDIS_PASSWORD.
+
+When it serves, one line on stdout says so: READY logic rpc=... admin=...
+SIGTERM stops it in order: gates are told, calls in flight end, what was accepted is delivered, the database is closed last.`,
+		Example: `  GATEPOST_SQL_DSN='gatepost:secret@tcp(10.0.0.5:3306)/gatepost' \
+    gatepost logic --keys-file keys.json --redis 10.0.0.6:6379 --rpc 10.0.0.11:7120 --domains shop,drivers`,
+	}, app.Logic, app.NewLogic)
+}

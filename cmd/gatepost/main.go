@@ -1,0 +1,49 @@
+// Command gatepost is the whole of Gatepost in one binary: the servers, the tools that set them up, and clients to try and to judge them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/gatepost/gatepost/app"
+)
+
+// Exit codes, as root's help tells them.
+const (
+	exitFailed       = 1
+	exitUsage        = 2
+	exitAddressTaken = 3
+)
+
+func main() {
+	// The first signal asks for a stop in order; the second one ends the process at once.
+	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, release)
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	root, started := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(root.ErrOrStderr(), "gatepost:", err)
+	switch {
+	case !*started || errors.As(err, new(usageError)): // cobra refuses commands, flags and arguments before anything starts
+		return exitUsage
+	case errors.Is(err, app.ErrAddressTaken):
+		return exitAddressTaken
+	}
+	return exitFailed
+}
+
+// usageError is a fault of the command line or of the configuration.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
