@@ -207,6 +207,33 @@ func (r *Raw) Pull(after, upto uint64) (*clientpb.PullAnswer, error) {
 	return &page, nil
 }
 
+// NextPushed waits for the next DELIVER, or for a SYNC and what a pull then finds.
+func (r *Raw) NextPushed() ([]*clientpb.Message, error) {
+	for {
+		var f Frame
+		var err error
+		if len(r.Pushes) > 0 {
+			f, r.Pushes = r.Pushes[0], r.Pushes[1:]
+		} else if f, err = r.Read(); err != nil {
+			return nil, err
+		}
+		switch clientpb.Cmd(f.Cmd) {
+		case clientpb.Cmd_CMD_DELIVER:
+			var d clientpb.Deliver
+			err := prutal.Unmarshal(f.Body, &d)
+			return d.Messages, err
+		case clientpb.Cmd_CMD_SYNC:
+			page, err := r.Pull(0, 0)
+			if err != nil {
+				return nil, err
+			}
+			return page.Messages, nil
+		case clientpb.Cmd_CMD_CLOSE:
+			return nil, f.Err()
+		}
+	}
+}
+
 // Confirm confirms ids.
 func (r *Raw) Confirm(ids ...uint64) error {
 	return r.Call(clientpb.Cmd_CMD_CONFIRM, 0, &clientpb.Confirm{MsgIds: ids}, &clientpb.ConfirmAnswer{})
