@@ -21,7 +21,7 @@ declare -A budget=([build]=900 [servers]=600 [check]=900 [unit]=1200 [contract]=
 	[fault]=900 [fuzz]=900)
 tags=integration,e2e # of all tiers
 servers=$PWD/.cache/servers/test-$$
-child= current= begin=0 # the tier that runs
+child="" current="" begin=0 # the tier that runs
 names=() results=() times=()
 read -r -a testflags <<<"${GOTESTFLAGS:-}"
 
@@ -174,6 +174,7 @@ if ((${#needed[@]})); then
 fi
 if [[ " ${tiers[*]} " == *" unit "* ]]; then need_compiler; fi
 run build || exit 1
+export GATEPOST_BIN=$PWD/bin/gatepost
 failed=0
 for tier in "${tiers[@]}"; do
 	run "$tier" || failed=1
