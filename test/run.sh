@@ -17,8 +17,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 all=(check unit contract e2e-standalone e2e-cluster fault fuzz)
 # Seconds that a tier may take; a machine may need three times what a quiet one does.
-declare -A budget=([build]=900 [servers]=600 [check]=900 [unit]=1200 [contract]=600 [e2e-standalone]=600 [e2e-cluster]=600
-	[fault]=900 [fuzz]=900)
+declare -A budget=([build]=600 [servers]=480 [check]=600 [unit]=900 [contract]=420 [e2e-standalone]=420 [e2e-cluster]=420
+	[fault]=600 [fuzz]=600)
 tags=integration,e2e # of all tiers
 servers=$PWD/.cache/servers/test-$$
 child="" current="" begin=0 # the tier that runs
@@ -49,7 +49,7 @@ tier_check() {
 
 tier_unit() {
 	export CGO_ENABLED=1
-	./deploy/build.sh -race ./... && go test -p 2 -race -timeout 10m "${testflags[@]}" ./...
+	./deploy/build.sh -race ./... && go test -p 2 -race -timeout 9m "${testflags[@]}" ./...
 }
 
 # Only packages with a test of their own for this tag: the others ran as unit tests.
@@ -57,12 +57,12 @@ tier_contract() {
 	local packages
 	mapfile -t packages < <(tagged integration)
 	((${#packages[@]})) || { echo "no test has the tag integration"; return 1; }
-	go test -p 2 -count=1 -timeout 9m -tags integration "${testflags[@]}" "${packages[@]}"
+	go test -p 2 -count=1 -timeout 6m -tags integration "${testflags[@]}" "${packages[@]}"
 }
 
-tier_e2e-standalone() { GATEPOST_E2E=standalone go test -count=1 -timeout 9m -tags e2e "${testflags[@]}" ./test/e2e/...; }
-tier_e2e-cluster() { GATEPOST_E2E=cluster go test -count=1 -timeout 9m -tags e2e "${testflags[@]}" ./test/e2e/...; }
-tier_fault() { go test -p 1 -count=1 -timeout 14m -tags e2e "${testflags[@]}" ./test/fault/...; }
+tier_e2e-standalone() { GATEPOST_E2E=standalone go test -count=1 -timeout 6m -tags e2e "${testflags[@]}" ./test/e2e/...; }
+tier_e2e-cluster() { GATEPOST_E2E=cluster go test -count=1 -timeout 6m -tags e2e "${testflags[@]}" ./test/e2e/...; }
+tier_fault() { go test -p 1 -count=1 -timeout 9m -tags e2e "${testflags[@]}" ./test/fault/...; }
 
 tier_fuzz() {
 	local package target targets=() entry seconds code=0
