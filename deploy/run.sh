@@ -45,7 +45,7 @@ for ((i = 0; i < 600; i++)); do
 		wait "$pid" || code=$?
 		pid=
 		news | tail -n 20 >&2
-		echo "the platform did not start; gatepost standalone --help tells the flags that choose other ports: make run ARGS='…'" >&2
+		echo "the platform did not start. Flags of gatepost standalone go behind make run ARGS='…', another data directory into DATA_DIR" >&2
 		exit "$((code ? code : 1))"
 	fi
 	sleep 0.1
