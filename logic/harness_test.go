@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -647,3 +648,6 @@ var errPoison = errors.New("incorrect string value")
 
 func isDeliver(d delivered) bool { return d.cmd == clientpb.Cmd_CMD_DELIVER }
 func isSync(d delivered) bool    { return d.cmd == clientpb.Cmd_CMD_SYNC }
+
+// stackOf is the stack of the caller's goroutine.
+func stackOf() string { return string(debug.Stack()) }

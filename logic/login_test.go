@@ -1,0 +1,249 @@
+package logic
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/gatepost/gatepost/idl/gen/clientpb"
+	"github.com/gatepost/gatepost/idl/gen/logicpb"
+	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/store"
+)
+
+func loginOf(uid string, installation byte, counter uint64) *clientpb.Login {
+	return &clientpb.Login{Domain: "d", Uid: uid, Token: []byte("good"), DeviceClass: 1, Installation: bytes.Repeat([]byte{installation}, 16), LoginCounter: counter}
+}
+
+func (w *world) login(conn uint64, m *clientpb.Login) *logicpb.Answer {
+	return w.handle(frame(w.t, "", conn, clientpb.Cmd_CMD_LOGIN, m))[0]
+}
+
+func beatOf(epoch uint64, address string, presence uint64) *logicpb.BeatRequest {
+	return &logicpb.BeatRequest{GateEpoch: epoch, Name: address, RpcAddress: address, PresenceEpoch: presence}
+}
+
+func TestLoginBindsAndRegisters(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.login(5, loginOf("ann", 1, 4))
+	wantCodes(t, []*logicpb.Answer{a}, status.OK)
+	b := a.Bind
+	if b == nil || b.Domain != "d" || b.Uid != "ann" || b.DeviceClass != 1 || b.LoginCounter != 4 || !bytes.Equal(b.Installation, bytes.Repeat([]byte{1}, 16)) {
+		t.Fatalf("bind %+v", b)
+	}
+	if m := decode[clientpb.LoginAnswer](t, a); m.Session != b.Number || m.ServerTimeMs == 0 {
+		t.Errorf("%+v", m)
+	}
+	l, err := w.presence.Lookup(context.Background(), []store.UserKey{w.user("ann")})
+	if err != nil || len(l.Routes[0]) != 1 || l.Routes[0][0].ConnID != 5 || l.Routes[0][0].Session != b.Number {
+		t.Errorf("%+v %v", l, err)
+	}
+	again := w.login(5, loginOf("ann", 1, 4)) // the answer was lost
+	wantCodes(t, []*logicpb.Answer{again}, status.OK)
+	if again.Bind.Number != b.Number {
+		t.Errorf("a repeated login changed the session from %d to %d", b.Number, again.Bind.Number)
+	}
+}
+
+func TestLoginRefusals(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, c := range []struct {
+		name   string
+		change func(*clientpb.Login)
+		want   status.Code
+		closes bool
+	}{
+		{"bad token", func(m *clientpb.Login) { m.Token = []byte("bad") }, status.BadToken, true},
+		{"unknown domain", func(m *clientpb.Login) { m.Domain = "nowhere" }, status.UnknownDomain, true},
+		{"no uid", func(m *clientpb.Login) { m.Uid = "" }, status.BadRequest, false},
+		{"class 0", func(m *clientpb.Login) { m.DeviceClass = 0 }, status.BadRequest, false},
+		{"class 32", func(m *clientpb.Login) { m.DeviceClass = 32 }, status.BadRequest, false},
+		{"class of a newer client", func(m *clientpb.Login) { m.DeviceClass = 31 }, status.OK, false},
+		{"short installation", func(m *clientpb.Login) { m.Installation = m.Installation[:15] }, status.BadRequest, false},
+		{"huge token", func(m *clientpb.Login) { m.Token = make([]byte, maxTokenBytes+1) }, status.BadRequest, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := loginOf("ann", 1, 1)
+			c.change(m)
+			a := w.login(1, m)
+			if status.Code(a.Status) != c.want || a.Close != c.closes || (a.Bind != nil) != (c.want == status.OK) {
+				t.Errorf("%+v, want %v", a, c.want)
+			}
+		})
+	}
+	wantCodes(t, w.handle(frame(t, "ann", 1, clientpb.Cmd_CMD_LOGIN, loginOf("ann", 1, 1))), status.AlreadyLoggedIn)
+}
+
+func TestNewerLoginKicksTheOlder(t *testing.T) {
+	w := newWorld(t, nil)
+	w.beat(1, "g1")
+	first := w.login(5, loginOf("ann", 1, 4))
+	second := w.login(6, loginOf("ann", 2, 1)) // between installations the later one wins
+	if second.Bind.Number <= first.Bind.Number {
+		t.Errorf("sessions %d, then %d", first.Bind.Number, second.Bind.Number)
+	}
+	eventually(t, "the old connection is kicked", func() bool { return len(w.gates.kicked()) == 1 })
+	k := w.gates.kicked()[0]
+	if k.address != "g1" || k.item.ConnId != 5 || k.item.BelowSession != second.Bind.Number || status.Code(k.item.Status) != status.Replaced ||
+		k.item.WinnerCounter != 1 || !bytes.Equal(k.item.WinnerInstallation, second.Bind.Installation) {
+		t.Errorf("%+v", k.item)
+	}
+	third := w.login(7, loginOf("ann", 2, 1)) // same installation, counter not higher
+	if status.Code(third.Status) != status.StaleLogin || !third.Close || third.Bind != nil {
+		t.Errorf("%+v", third)
+	}
+}
+
+func TestFailedKickIsTriedAgain(t *testing.T) {
+	w := newWorld(t, nil)
+	w.beat(1, "g1")
+	tries := 0
+	w.gates.mu.Lock()
+	w.gates.onKick = func(string) error {
+		if tries++; tries < maxKickTries {
+			return errors.New("reset")
+		}
+		return nil
+	}
+	w.gates.mu.Unlock()
+	w.login(5, loginOf("ann", 1, 4))
+	w.login(6, loginOf("ann", 2, 1))
+	eventually(t, "it arrives", func() bool { return len(w.gates.kicked()) == 1 })
+}
+
+func TestLoginWithoutPresence(t *testing.T) {
+	w := newWorld(t, nil)
+	w.beat(1, "g1")
+	w.beat(2, "g2")
+	w.presence.setAway(true)
+	a := w.login(5, loginOf("ann", 1, 4))
+	wantCodes(t, []*logicpb.Answer{a}, status.OK)
+	if micros := uint64(time.Now().UnixMicro()); a.Bind.Number > micros || a.Bind.Number < micros-60e6 {
+		t.Errorf("session %d is not the clock's", a.Bind.Number)
+	}
+	eventually(t, "every gate was asked to kick", func() bool { return len(w.gates.kicked()) == 2 })
+	for _, k := range w.gates.kicked() {
+		if k.item.ConnId != 0 || k.item.Uid != "ann" || k.item.DeviceClass != 1 || k.item.BelowSession != a.Bind.Number {
+			t.Errorf("%+v", k.item)
+		}
+	}
+}
+
+// A login stalls in an outside check while the client logs in elsewhere: the stalled one is stale when it comes to the table.
+func TestStalledLoginIsStale(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, func(_ *world, s *setup) {
+		s.deps.Auth["d"] = authFunc(func(_ context.Context, _ store.UserKey, token []byte) error {
+			if string(token) == "slow" {
+				close(entered)
+				<-release
+			}
+			return nil
+		})
+	})
+	slow := loginOf("ann", 1, 1)
+	slow.Token = []byte("slow")
+	stalled := make(chan *logicpb.Answer)
+	go func() { stalled <- w.login(1, slow) }()
+	<-entered
+	wantCodes(t, []*logicpb.Answer{w.login(2, loginOf("ann", 1, 2))}, status.OK) // and is not held up
+	close(release)
+	wantCodes(t, []*logicpb.Answer{<-stalled}, status.StaleLogin)
+}
+
+func TestSlowAuthenticatorIsBoundedAndAlone(t *testing.T) {
+	entered := make(chan struct{}, 8)
+	w := newWorld(t, func(_ *world, s *setup) {
+		s.cfg.LoginConcurrency, s.cfg.LoginTimeout = 1, 50*time.Millisecond
+		s.deps.Auth["slow"] = authFunc(func(ctx context.Context, _ store.UserKey, _ []byte) error {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	})
+	slow := func(uid string) *logicpb.Frame {
+		m := loginOf(uid, 1, 1)
+		m.Domain = "slow"
+		return frame(t, "", 1, clientpb.Cmd_CMD_LOGIN, m)
+	}
+	answers := make(chan []*logicpb.Answer)
+	go func() { answers <- w.handle(slow("a"), slow("b"), slow("c")) }()
+	<-entered
+	wantCodes(t, []*logicpb.Answer{w.login(9, loginOf("ann", 1, 1))}, status.OK)
+	for _, c := range codes(<-answers) {
+		if c != status.Unavailable && c != status.Overloaded {
+			t.Errorf("got %v", c)
+		}
+	}
+}
+
+func TestLogout(t *testing.T) {
+	w := newWorld(t, nil)
+	r := w.online("ann", 1, 1, 100)
+	w.devices.devices = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 3}}
+	logout := func() *logicpb.Answer {
+		f := frame(t, "ann", 100, clientpb.Cmd_CMD_LOGOUT, &clientpb.Logout{})
+		f.Session.Number = r.Session
+		return w.handle(f)[0]
+	}
+	w.devices.mu.Lock()
+	w.devices.err = store.ErrUnavailable
+	w.devices.mu.Unlock()
+	a := logout()
+	if status.Code(a.Status) != status.Unavailable || a.Unbind || a.Close {
+		t.Fatalf("while the database is away: %+v", a)
+	}
+	w.devices.mu.Lock()
+	w.devices.err = nil
+	w.devices.mu.Unlock()
+	a = logout()
+	if status.Code(a.Status) != status.OK || !a.Unbind {
+		t.Fatalf("%+v", a)
+	}
+	if len(w.devices.retired) != 1 {
+		t.Error("the class is still owed messages")
+	}
+	l, err := w.presence.Lookup(context.Background(), []store.UserKey{w.user("ann")})
+	if err != nil || len(l.Routes[0]) != 0 {
+		t.Errorf("the route stayed: %+v %v", l, err)
+	}
+}
+
+func TestSessionsEndAndRegister(t *testing.T) {
+	w := newWorld(t, nil)
+	epoch := w.beat(1, "g1").PresenceEpoch
+	old := w.online("ann", 1, 1, 100)
+	now := w.online("ann", 1, 1, 101) // replaced it
+	ref := func(uid string, r store.Route) *logicpb.SessionRef {
+		return &logicpb.SessionRef{ConnId: r.ConnID, Session: &logicpb.Session{Domain: "d", Uid: uid, DeviceClass: int32(r.Class), Number: r.Session,
+			Installation: r.Installation[:], LoginCounter: r.LoginCounter}}
+	}
+	sessions := func(req *logicpb.SessionsRequest) *logicpb.SessionsResponse {
+		t.Helper()
+		req.GateEpoch = 1
+		res, err := w.node.Sessions(context.Background(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	sessions(&logicpb.SessionsRequest{Ended: []*logicpb.SessionRef{ref("ann", old), {}}})
+	fresh := store.Route{Class: 2, ConnID: 102, Session: uint64(time.Now().UnixMicro()), Installation: [16]byte{2}, LoginCounter: 1}
+	res := sessions(&logicpb.SessionsRequest{Register: []*logicpb.SessionRef{ref("ann", now), ref("ann", old), ref("bob", fresh), {}}})
+	want := []logicpb.RegisterOutcome{logicpb.RegisterOutcome_REGISTER_KEPT, logicpb.RegisterOutcome_REGISTER_REFUSED,
+		logicpb.RegisterOutcome_REGISTER_MADE, logicpb.RegisterOutcome_REGISTER_REFUSED}
+	for i, o := range want {
+		if res.Registered[i] != o {
+			t.Errorf("session %d: %v, want %v", i, res.Registered[i], o)
+		}
+	}
+	if len(res.Winners) != 4 || res.Winners[1].LoginCounter != now.LoginCounter || res.PresenceEpoch != epoch {
+		t.Errorf("%+v", res)
+	}
+	w.presence.setAway(true)
+	if _, err := w.node.Sessions(context.Background(), &logicpb.SessionsRequest{Ended: []*logicpb.SessionRef{ref("ann", now)}}); err == nil {
+		t.Error("an end that was not noted was answered as if it were")
+	}
+}
