@@ -120,7 +120,7 @@ func newConnector(cfg Config) (driver.Connector, error) {
 	dsn.WriteTimeout = cfg.IOTimeout
 	dsn.InterpolateParams = true // of the statements that are not kept prepared
 	dsn.ClientFoundRows = false  // Append counts the rows that were really inserted
-	dsn.ParseTime = false
+	dsn.ParseTime = true         // goose reads when a migration was applied; our own times are numbers
 	dsn.MultiStatements = false
 	dsn.Loc = time.UTC
 	dsn.Logger = driverLogger{cfg.logger()}

@@ -53,7 +53,7 @@ var mysqlDialect = dialect{
 	skipLocked:       " FOR UPDATE SKIP LOCKED",
 	lockRow:          " FOR UPDATE",
 	confirmRows: func(n int) string {
-		return "(SELECT CAST(? AS UNSIGNED) AS msg_id, CAST(? AS BINARY(64)) AS domain, CAST(? AS BINARY(128)) AS uid, CAST(? AS UNSIGNED) AS bit" +
+		return "(SELECT CAST(? AS UNSIGNED) AS msg_id, CAST(? AS BINARY) AS domain, CAST(? AS BINARY) AS uid, CAST(? AS UNSIGNED) AS bit" +
 			strings.Repeat(" UNION ALL SELECT ?, ?, ?, ?", n-1) + ")"
 	},
 	// A row leaves when the classes of its owner's mask have all confirmed it; without a mask any confirmation does.

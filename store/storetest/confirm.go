@@ -1,0 +1,234 @@
+package storetest
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/gatepost/gatepost/store"
+)
+
+// rounds is how often a race is run.
+const rounds = 300
+
+func runConfirm(t *testing.T, factory DatabaseFactory) {
+	run := func(name string, f func(t *testing.T, db Database)) {
+		t.Run(name, func(t *testing.T) { f(t, factory(t)) })
+	}
+	run("without a registered class any confirmation removes", testConfirmUnregistered)
+	run("a row stays until every class has confirmed", testConfirmClasses)
+	run("foreign and forged confirmations touch nothing", testConfirmForeign)
+	run("one batch of many users and classes", testConfirmBatch)
+	run("repeated confirmations", testConfirmRepeated)
+	run("a class that is not registered confirms", testConfirmStranger)
+	run("two classes confirm at once", testConfirmRace)
+	run("a class registers at any moment of a send and a confirmation", testRegisterRace)
+	run("a class retires while another confirms", testRetireRace)
+}
+
+func testConfirmUnregistered(t *testing.T, db Database) {
+	list := messages(3, alice, bob)
+	db.stored(t, list...)
+	db.confirm(t, bob, web, list[1].ID)
+	if got := ids(db.all(t, bob, android)); !slices.Equal(got, []store.MsgID{list[0].ID, list[2].ID}) {
+		t.Fatal(got)
+	}
+}
+
+func testConfirmClasses(t *testing.T, db Database) {
+	for _, c := range []store.DeviceClass{android, ios, 31} {
+		db.register(t, bob, c, 1)
+	}
+	list := messages(50, alice, bob)
+	db.stored(t, list...)
+	db.confirm(t, bob, ios, ids(list)...)
+	db.confirm(t, bob, 31, ids(list[:20])...)
+	db.rows(t, 50)
+	db.confirm(t, bob, android, ids(list[:30])...)
+	db.rows(t, 30)
+	db.confirm(t, bob, android, ids(list)...)
+	db.rows(t, 30)
+	db.confirm(t, bob, 31, ids(list)...)
+	db.rows(t, 0)
+}
+
+func testConfirmForeign(t *testing.T, db Database) {
+	mallory := store.UserKey{Domain: bob.Domain, UID: "mallory"}
+	for _, u := range []store.UserKey{bob, mallory} {
+		db.register(t, u, android, 1)
+		db.register(t, u, ios, 1)
+	}
+	list := messages(5, alice, bob)
+	own := message(alice, mallory)
+	db.stored(t, append(list, own)...)
+	forged := append(ids(list), 1, 2, math.MaxInt64, math.MaxUint64, own.ID)
+	for _, u := range []store.UserKey{mallory, alice, {Domain: "other", UID: bob.UID}, {Domain: bob.Domain, UID: "Bob"}} {
+		db.confirm(t, u, android, forged...)
+		db.confirm(t, u, ios, forged...)
+	}
+	db.rows(t, 5)
+	for _, c := range []store.DeviceClass{android, ios} {
+		if got := ids(db.all(t, bob, c)); !slices.Equal(got, ids(list)) {
+			t.Fatalf("class %d of bob sees %v", c, got)
+		}
+	}
+}
+
+func testConfirmBatch(t *testing.T, db Database) {
+	db.register(t, bob, android, 1)
+	db.register(t, bob, ios, 1)
+	db.register(t, alice, android, 1)
+	toBob, toAlice := messages(400, alice, bob), messages(400, bob, alice)
+	db.stored(t, append(slices.Clone(toBob), toAlice...)...)
+	mixed := ids(toAlice)
+	rand.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	// Both classes of bob in one transaction, ids of alice among bob's and the other way round.
+	err := db.Inbox.Confirm(t.Context(), []store.Confirmation{
+		{Owner: bob, Class: android, IDs: append(ids(toBob[:300]), mixed[:50]...)},
+		{Owner: alice, Class: android, IDs: append(mixed[:390:390], ids(toBob[300:])...)},
+		{Owner: bob, Class: ios, IDs: ids(toBob[100:])},
+		{Owner: bob, Class: ios},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.rows(t, 100+100+10)
+	if got := ids(db.all(t, bob, android)); !slices.Equal(got, ids(toBob[300:])) {
+		t.Fatalf("android sees %d rows", len(got))
+	}
+	if got := ids(db.all(t, bob, ios)); !slices.Equal(got, ids(toBob[:100])) {
+		t.Fatalf("ios sees %d rows", len(got))
+	}
+}
+
+func testConfirmRepeated(t *testing.T, db Database) {
+	db.register(t, bob, android, 1)
+	db.register(t, bob, ios, 1)
+	m := message(alice, bob)
+	db.stored(t, m)
+	for range 3 {
+		db.confirm(t, bob, android, m.ID, m.ID, m.ID)
+	}
+	db.rows(t, 1)
+	db.confirm(t, bob, ios, m.ID, m.ID)
+	db.rows(t, 0)
+	db.confirm(t, bob, ios, m.ID)
+}
+
+func testConfirmStranger(t *testing.T, db Database) {
+	db.register(t, bob, android, 1)
+	m := message(alice, bob)
+	db.stored(t, m)
+	db.confirm(t, bob, web, m.ID)
+	db.rows(t, 1)
+	if got := db.all(t, bob, web); len(got) != 0 {
+		t.Fatal("web sees what it has confirmed")
+	}
+	db.confirm(t, bob, android, m.ID)
+	db.rows(t, 0)
+}
+
+// testConfirmRace: whatever the interleaving of two classes that confirm the same rows, nothing stays.
+func testConfirmRace(t *testing.T, db Database) {
+	classes := []store.DeviceClass{android, ios, web}
+	for _, c := range classes {
+		db.register(t, bob, c, 1)
+	}
+	confirmed := 0
+	for round := range rounds {
+		list := messages(1+round%12, alice, bob)
+		db.stored(t, list...)
+		var wg sync.WaitGroup
+		for _, c := range classes {
+			wg.Go(func() {
+				mine := ids(list)
+				if round%3 == 0 {
+					slices.Reverse(mine)
+				}
+				if err := db.Inbox.Confirm(t.Context(), []store.Confirmation{{Owner: bob, Class: c, IDs: mine}}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		confirmed += len(classes) * len(list)
+		if n := db.Raw(t); n != 0 {
+			t.Fatalf("round %d: %d rows stay", round, n)
+		}
+	}
+	t.Logf("%d confirmations", confirmed)
+}
+
+// testRegisterRace: what is accepted after Register returned is owed to the class; what both then confirm leaves.
+func testRegisterRace(t *testing.T, db Database) {
+	for range rounds {
+		user := store.UserKey{Domain: "race", UID: messageUID()}
+		db.register(t, user, android, 1)
+		early := message(alice, user)
+		db.stored(t, early)
+		var wg sync.WaitGroup
+		var late []store.Message
+		wg.Go(func() {
+			if err := db.Inbox.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: android, IDs: []store.MsgID{early.ID}}}); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if _, err := db.Devices.Register(t.Context(), store.Device{Owner: user, Class: ios, LoginCounter: 1, SeenAt: start}); err != nil {
+				t.Error(err)
+				return
+			}
+			late = messages(2, alice, user)
+			if _, err := db.Inbox.Append(t.Context(), late); err != nil {
+				t.Error(err)
+				return
+			}
+			if err := db.Inbox.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: android, IDs: ids(late)}}); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+		seen := ids(db.all(t, user, ios))
+		for _, m := range late {
+			if !slices.Contains(seen, m.ID) {
+				t.Fatalf("accepted after the registration, and not owed: %v not in %v", m.ID, seen)
+			}
+		}
+		db.confirm(t, user, ios, seen...)
+		db.rows(t, 0)
+	}
+}
+
+func testRetireRace(t *testing.T, db Database) {
+	for range rounds {
+		user := store.UserKey{Domain: "race", UID: messageUID()}
+		db.register(t, user, android, 1)
+		db.register(t, user, ios, 1)
+		list := messages(4, alice, user)
+		db.stored(t, list...)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := db.Inbox.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: android, IDs: ids(list)}}); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if err := db.Devices.Retire(t.Context(), user, ios, 1); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		if n := db.Raw(t); n != 0 {
+			t.Fatalf("%d rows stay that nobody is owed", n)
+		}
+	}
+}
+
+// messageUID is a uid that no other call returns.
+func messageUID() string { return strconv.FormatUint(uint64(nextID()), 36) }
