@@ -1,6 +1,6 @@
 // Package status holds the codes that cross the house's edges, and the one error type that carries them inside.
 //
-// The range of a code is its behaviour [P-5.1], so that whoever meets a code that is newer than himself still acts rightly.
+// The range of a code is its behaviour [P-7.1], so that whoever meets a code that is newer than himself still acts rightly.
 package status
 
 import (
@@ -67,7 +67,7 @@ const (
 	StayAway
 )
 
-// Behaviour tells what a client does on c [P-5.1]. A code beyond the known ranges counts as StayAway.
+// Behaviour tells what a client does on c [P-7.1]. A code beyond the known ranges counts as StayAway.
 func (c Code) Behaviour() Behaviour {
 	switch {
 	case c < 1000:
