@@ -123,14 +123,14 @@ var errLeaving = errors.New("connection leaves")
 
 // readFrame waits for one frame and acts on it. While it waits it holds nothing but scratch.
 func (c *conn) readFrame() error {
-	limit, err := c.arm()
-	if err != nil {
+	if err := c.arm(); err != nil {
 		return err
 	}
 	h, err := wire.ReadHeader(c.nc, &c.scratch)
 	if err != nil {
 		return err
 	}
+	limit := c.bodyLimit()
 	onWire := limit
 	if c.open.Secured() {
 		onWire += wire.SealOverhead
@@ -151,8 +151,18 @@ func (c *conn) readFrame() error {
 	return c.dispatch(h, body)
 }
 
-// arm prepares for the next frame: waits while too many requests are unanswered, sets the deadline, and tells the limit of the body.
-func (c *conn) arm() (limit int, err error) {
+// bodyLimit is the limit of a body whose header has just come: the session may have been bound while the reader waited for it.
+func (c *conn) bodyLimit() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil {
+		return limits.BodyBeforeLoginBytes
+	}
+	return limits.BodyToGateBytes
+}
+
+// arm prepares for the next frame: waits while too many requests are unanswered, then sets the deadline.
+func (c *conn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.state == stateOnline && c.inFlight >= c.maxInFlightLocked() {
@@ -163,13 +173,10 @@ func (c *conn) arm() (limit int, err error) {
 		c.mu.Lock()
 	}
 	if c.state != stateOnline {
-		return 0, errLeaving
+		return errLeaving
 	}
 	c.armLocked()
-	if c.session == nil {
-		return limits.BodyBeforeLoginBytes, nil
-	}
-	return limits.BodyToGateBytes, nil
+	return nil
 }
 
 // armLocked sets the deadline of the next frame. A bind and an unbind do it too, while the reader waits.
