@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -202,7 +203,7 @@ func testLarge(t *testing.T, db Database) {
 		list[i].Content = bytes.Repeat([]byte{byte(i), 0, 0xff, '\''}, 32768/4)
 	}
 	db.stored(t, list...)
-	if diff := cmp.Diff(list, db.all(t, bob, ios)); diff != "" {
+	if !reflect.DeepEqual(list, db.all(t, bob, ios)) {
 		t.Fatal("contents differ")
 	}
 }
