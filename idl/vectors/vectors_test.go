@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -331,5 +333,33 @@ func TestNumbersFitEveryReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		walk(fields)
+	}
+}
+
+// The book explains each field and each command that client.proto has.
+func TestTheBookNamesEachFieldAndCommand(t *testing.T) {
+	grammar, err := os.ReadFile("../client.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	book, err := os.ReadFile("../PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := regexp.MustCompile(`(?m)^  (?:repeated )?\w+ (\w+) = (\d+);`).FindAllSubmatch(grammar, -1)
+	if len(fields) < 50 {
+		t.Fatalf("%d fields found", len(fields))
+	}
+	reserved := map[string]bool{"by": true, "by_class": true, "confirmed_at_ms": true} // of Receipt, which no server sends
+	for _, f := range fields {
+		if !reserved[string(f[1])] && !bytes.Contains(book, fmt.Appendf(nil, "%s %s", f[2], f[1])) {
+			t.Errorf("PROTOCOL.md does not explain %q", f[0])
+		}
+	}
+	for number, name := range clientpb.Cmd_name {
+		if short := strings.TrimPrefix(name, "CMD_"); number != 0 && !bytes.Contains(book, fmt.Appendf(nil, "0x%04x %s", number, short)) &&
+			!bytes.Contains(book, fmt.Appendf(nil, "%s (0x%04x", short, number)) {
+			t.Errorf("PROTOCOL.md does not name %s", name)
+		}
 	}
 }
