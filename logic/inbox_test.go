@@ -149,8 +149,7 @@ func TestConfirmFailures(t *testing.T) {
 }
 
 func TestFullInboxRetiresAbsentDevicesFirst(t *testing.T) {
-	var w *world
-	w = newWorld(t, func(w *world, s *setup) {
+	w := newWorld(t, func(w *world, s *setup) {
 		s.cfg.InboxBound = 16
 		w.inbox.count = func() int {
 			w.devices.mu.Lock()
