@@ -493,7 +493,7 @@ func (x *Login) GetLoginCounter() uint64 {
 type LoginAnswer struct {
 	Session      uint64 `protobuf:"fixed64,1,opt,name=session" json:"session,omitempty"`
 	ServerTimeMs int64  `protobuf:"varint,2,opt,name=server_time_ms" json:"server_time_ms,omitempty"`
-	Retired      bool   `protobuf:"varint,3,opt,name=retired" json:"retired,omitempty"` // this device class had been retired: what was sent meanwhile was not kept for it
+	Retired      bool   `protobuf:"varint,3,opt,name=retired" json:"retired,omitempty"` // not sent: login does without the database; see PullAnswer
 }
 
 func (x *LoginAnswer) Reset() { *x = LoginAnswer{} }
@@ -833,6 +833,7 @@ type PullAnswer struct {
 	Upto         uint64     `protobuf:"fixed64,2,opt,name=upto" json:"upto,omitempty"`       // 0: the inbox is empty
 	More         bool       `protobuf:"varint,3,opt,name=more" json:"more,omitempty"`        // ask again with after = last msg_id
 	ServerTimeMs int64      `protobuf:"varint,4,opt,name=server_time_ms" json:"server_time_ms,omitempty"`
+	Retired      bool       `protobuf:"varint,5,opt,name=retired" json:"retired,omitempty"` // on the page that registered: this device class had been retired, what was sent meanwhile was not kept for it
 }
 
 func (x *PullAnswer) Reset() { *x = PullAnswer{} }
@@ -867,6 +868,13 @@ func (x *PullAnswer) GetServerTimeMs() int64 {
 		return x.ServerTimeMs
 	}
 	return 0
+}
+
+func (x *PullAnswer) GetRetired() bool {
+	if x != nil {
+		return x.Retired
+	}
+	return false
 }
 
 // Sync asks the client to pull.
