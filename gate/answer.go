@@ -63,9 +63,7 @@ func (c *conn) refuseRequest(r *request, code status.Code) {
 // settleLocked takes r off what is in flight, and closes its stream when its outcome is not final.
 func (c *conn) settleLocked(r *request, code status.Code) {
 	c.inFlight--
-	if c.inFlight < c.maxInFlightLocked() {
-		c.resumeLocked()
-	}
+	c.roomLocked()
 	if s := c.streams.of(wire.Class(r.cmd >> 8)); s != nil && !code.Final() {
 		s.fail(r.generation)
 	}

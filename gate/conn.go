@@ -165,7 +165,7 @@ func (c *conn) bodyLimit() int {
 func (c *conn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.state == stateOnline && c.inFlight >= c.maxInFlightLocked() {
+	for c.state == stateOnline && c.unansweredLocked() >= c.maxInFlightLocked() {
 		c.resume = make(chan struct{})
 		resume := c.resume
 		c.mu.Unlock()
@@ -188,11 +188,21 @@ func (c *conn) armLocked() {
 	c.nc.SetReadDeadline(by)
 }
 
+// unansweredLocked counts the requests whose answers have not left: a client that pipelines faster than it reads is slowed down, not closed.
+func (c *conn) unansweredLocked() int { return c.inFlight + c.out.count - c.out.liveCount }
+
 func (c *conn) maxInFlightLocked() int {
 	if c.session == nil {
 		return c.g.cfg.MaxInFlightUnbound
 	}
 	return c.g.cfg.MaxInFlight
+}
+
+// roomLocked lets the reader go on once there is room for a request.
+func (c *conn) roomLocked() {
+	if c.unansweredLocked() < c.maxInFlightLocked() {
+		c.resumeLocked()
+	}
 }
 
 func (c *conn) resumeLocked() {

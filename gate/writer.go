@@ -55,6 +55,7 @@ func (c *conn) write() {
 	for {
 		c.mu.Lock()
 		c.out.written(written)
+		c.roomLocked()
 		batch := c.out.take(writeBytes)
 		if len(batch) == 0 {
 			if c.out.syncOwed && c.state < stateClosing {

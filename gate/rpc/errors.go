@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/endpoint"
 	"github.com/cloudwego/kitex/pkg/kerrors"
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
 
 	"github.com/gatepost/gatepost/idl/status"
 )
@@ -26,7 +27,12 @@ func toStatus(next endpoint.Endpoint) endpoint.Endpoint {
 		if said.RetryAfterMS > 0 {
 			extra[retryAfter] = strconv.FormatUint(uint64(said.RetryAfterMS), 10)
 		}
-		return kerrors.NewBizStatusErrorWithExtra(int32(said.Code), said.Reason, extra)
+		biz := kerrors.NewBizStatusErrorWithExtra(int32(said.Code), said.Reason, extra)
+		if set, ok := rpcinfo.GetRPCInfo(ctx).Invocation().(rpcinfo.InvocationSetter); ok {
+			set.SetBizStatusErr(biz) // travels in the header; as an error it would count as a broken call
+			return nil
+		}
+		return biz
 	}
 }
 
