@@ -3,16 +3,24 @@
 package sql_test
 
 import (
+	"context"
 	stdsql "database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 
+	"github.com/gatepost/gatepost/store"
 	"github.com/gatepost/gatepost/store/sql"
 	"github.com/gatepost/gatepost/store/storetest"
 )
@@ -63,3 +71,134 @@ func mysqlDatabase(t testing.TB) storetest.Database {
 func TestMySQL(t *testing.T) { runAll(t, mysqlDatabase) }
 
 func TestMySQLSchema(t *testing.T) { testSchema(t, mysqlConfig(t)) }
+
+func BenchmarkMySQL(b *testing.B) { benchmarkCycle(b, mysqlDatabase(b)) }
+
+// TestMySQLHangs: a database that takes connections and says no more is store.ErrUnavailable when the context ends, in the middle of a transaction too.
+func TestMySQLHangs(t *testing.T) {
+	cfg := mysqlConfig(t)
+	if err := sql.Migrate(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	dsn, err := mysql.ParseDSN(cfg.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cable := newCable(t, dsn.Addr)
+	dsn.Addr = cable.address()
+	cfg.DSN = dsn.FormatDSN()
+	db, err := sql.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := store.UserKey{Domain: "d", UID: "u"}
+	message := func(id store.MsgID) []store.Message {
+		m := store.Message{ID: id, Owner: user, From: user}
+		m.ClientMsgID[0] = byte(id)
+		m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
+		return []store.Message{m}
+	}
+	if _, err := db.Append(t.Context(), message(1)); err != nil {
+		t.Fatal(err)
+	}
+	// From the n-th packet on nothing passes: before the transaction, in it, at its commit.
+	for n := range int64(4) {
+		cable.cutAfter(n)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := db.Append(ctx, message(2))
+		if n < 3 && !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("cut after %d packets: %v", n, err)
+		}
+		cancel()
+		cable.mend()
+		if _, err := db.Append(t.Context(), message(2)); err != nil {
+			t.Errorf("mended after %d packets: %v", n, err)
+		}
+		if err := db.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: 1, IDs: []store.MsgID{2}}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cable is a proxy that stops passing on what the client says, and forgets the connection when it is mended.
+type cable struct {
+	t     testing.TB
+	l     net.Listener
+	to    string
+	left  atomic.Int64 // packets that pass; negative: all
+	mu    sync.Mutex
+	conns []net.Conn
+	wg    sync.WaitGroup
+}
+
+func newCable(t testing.TB, to string) *cable {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cable{t: t, l: l, to: to}
+	c.left.Store(-1)
+	c.wg.Go(c.serve)
+	t.Cleanup(func() {
+		l.Close()
+		c.mend()
+		c.wg.Wait()
+	})
+	return c
+}
+
+func (c *cable) address() string { return c.l.Addr().String() }
+
+func (c *cable) cutAfter(n int64) { c.left.Store(n) }
+
+// mend closes what is open, so that nothing hangs for ever, and lets everything pass.
+func (c *cable) mend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
+	c.left.Store(-1)
+}
+
+func (c *cable) serve() {
+	for {
+		client, err := c.l.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", c.to)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		c.mu.Lock()
+		c.conns = append(c.conns, client, server)
+		c.mu.Unlock()
+		c.wg.Go(func() {
+			defer client.Close()
+			io.Copy(client, server)
+		})
+		c.wg.Go(func() {
+			defer server.Close()
+			buf := make([]byte, 1<<20)
+			for {
+				n, err := client.Read(buf)
+				if err != nil {
+					return
+				}
+				if left := c.left.Load(); left >= 0 && c.left.Add(-1) < 0 {
+					c.left.Store(0)
+					continue // swallowed: the server never answers
+				}
+				if _, err := server.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+		})
+	}
+}
