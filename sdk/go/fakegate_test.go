@@ -328,6 +328,17 @@ func (a *app) seqs() (seqs []uint64) {
 	return seqs
 }
 
+func (a *app) seqsOf(uid string) (seqs []uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range a.shown {
+		if m.From.UID == uid {
+			seqs = append(seqs, m.TargetSeq)
+		}
+	}
+	return seqs
+}
+
 func (a *app) results() []gatepost.SendResult {
 	a.mu.Lock()
 	defer a.mu.Unlock()
