@@ -103,6 +103,9 @@ func ReadRuntime(dir string) (Runtime, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return Runtime{}, fmt.Errorf("runtime file %s: %w", path, err)
 	}
+	if errors.Is(syscall.Kill(r.PID, 0), syscall.ESRCH) {
+		return Runtime{}, fmt.Errorf("the %s that ran in %s was killed: start it again by gatepost %s --data-dir %s", r.Role, dir, r.Role, dir)
+	}
 	return r, nil
 }
 

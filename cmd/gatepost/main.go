@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,17 +24,19 @@ func main() {
 	// The first signal asks for a stop in order; the second one ends the process at once.
 	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, release)
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stderr))
 }
 
-func run(ctx context.Context, args []string) int {
+// run executes a command line. What goes wrong is told to stderr; the exit code is returned.
+func run(ctx context.Context, args []string, stderr io.Writer) int {
 	root, started := newRoot()
 	root.SetArgs(args)
+	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(root.ErrOrStderr(), "gatepost:", err)
+	fmt.Fprintln(stderr, "gatepost:", err)
 	switch {
 	case !*started || errors.As(err, new(usageError)): // cobra refuses commands, flags and arguments before anything starts
 		return exitUsage

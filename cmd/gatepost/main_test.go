@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatepost/gatepost/app"
+	"github.com/spf13/cobra"
+)
+
+// TestMain lets the test binary be gatepost, for the processes that commands start of themselves.
+func TestMain(m *testing.M) {
+	if os.Getenv(actAsGatepost) != "" {
+		os.Unsetenv(actAsGatepost)
+		os.Exit(run(context.Background(), os.Args[1:], os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+const actAsGatepost = "ACT_AS_GATEPOST"
+
+// command runs a command line in this process.
+func command(t *testing.T, args ...string) (out string, err error) {
+	t.Helper()
+	root, _ := newRoot()
+	var b bytes.Buffer
+	root.SetOut(&b)
+	root.SetErr(&b)
+	root.SetArgs(args)
+	err = root.ExecuteContext(t.Context())
+	return b.String(), err
+}
+
+func TestEveryCommandTeaches(t *testing.T) {
+	root, _ := newRoot()
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Name() == "help" || c.Name() == "completion" {
+			return
+		}
+		if c.Short == "" || c.Long == "" {
+			t.Errorf("%s: Short or Long is missing", c.CommandPath())
+		}
+		if !c.Hidden && c.HasParent() && !strings.Contains(c.Example, "gatepost") {
+			t.Errorf("%s: no example", c.CommandPath())
+		}
+		for line := range strings.Lines(c.Example) {
+			checkExample(t, line)
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+}
+
+// checkExample checks that an example names a command and flags that exist.
+func checkExample(t *testing.T, line string) {
+	words := strings.Fields(line)
+	for len(words) > 0 && words[0] != "gatepost" {
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return
+	}
+	root, _ := newRoot()
+	cmd, rest, err := root.Find(words[1:])
+	if err != nil || cmd == root {
+		t.Errorf("example %q: no such command (%v)", line, err)
+		return
+	}
+	for _, w := range rest {
+		name, isFlag := strings.CutPrefix(w, "--")
+		if name, _, _ = strings.Cut(name, "="); isFlag && cmd.Flags().Lookup(name) == nil {
+			t.Errorf("example %q: no flag --%s", line, name)
+		}
+	}
+}
+
+func TestHelpOfEveryCommand(t *testing.T) {
+	for _, args := range []string{"", "standalone", "gate", "logic", "migrate up", "migrate status", "keys init", "keys show-public", "token", "chat", "demo",
+		"audit", "bench c2c", "config check", "config print", "version"} {
+		out, err := command(t, append(strings.Fields(args), "--help")...)
+		if err != nil || !strings.Contains(out, "Usage:") {
+			t.Errorf("%s --help: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	for args, want := range map[string]int{
+		"version":                    0,
+		"nonsense":                   exitUsage,
+		"version --nonsense":         exitUsage,
+		"version nonsense":           exitUsage,
+		"token":                      exitUsage,
+		"token --uid a --data-dir x": exitFailed,
+		"config check --set no=1":    exitUsage,
+		"config check --role x":      exitUsage,
+		"gate":                       exitUsage,
+		"demo --data-dir nowhere":    exitFailed,
+		"bench c2c --redis x":        exitUsage,
+		fmt.Sprintf("standalone --data-dir %s --admin 127.0.0.1:0 --tls 127.0.0.1:0 --tcp %s", dir, taken.Addr()): exitAddressTaken,
+	} {
+		if got := run(t.Context(), strings.Fields(args), io.Discard); got != want {
+			t.Errorf("gatepost %s: exit code %d, want %d", args, got, want)
+		}
+	}
+}
+
+func TestKeysAndTokens(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.json")
+	made, err := command(t, "keys", "init", "--keys-file", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := command(t, "keys", "show-public", "--keys-file", file)
+	if err != nil || !strings.HasPrefix(shown, "1:") || !strings.HasSuffix(made, shown) {
+		t.Errorf("init said %q, show-public %q, %v", made, shown, err)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{made, shown} {
+		for _, word := range strings.Fields(out) {
+			if strings.Contains(string(content), `"private": "`+word) {
+				t.Error("a secret was shown")
+			}
+		}
+	}
+	if _, err := command(t, "keys", "init", "--keys-file", file); err == nil {
+		t.Error("the file was made twice")
+	}
+	for _, args := range [][]string{{"--domain", "shop", "--uid", "alice"}, {"shop/alice"}} {
+		token, err := command(t, append([]string{"token", "--keys-file", file}, args...)...)
+		if err != nil || strings.Count(token, ".") != 2 {
+			t.Errorf("token %v: %q, %v", args, token, err)
+		}
+	}
+}
+
+func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"standalone", "--data-dir", dir, "--tcp", "127.0.0.1:0", "--tls", "", "--admin", "127.0.0.1:0", "--log-level", "error"}, io.Discard)
+	}()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := app.ReadRuntime(dir); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv(actAsGatepost, "1") // for the clients that the demo starts and kills
+	for _, want := range []string{"this is the first run", "waited"} {
+		out, err := command(t, "demo", "--data-dir", dir, "--exit")
+		if err != nil || !strings.Contains(out, want) || strings.Count(out, "✓") != 8 {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	stop()
+	if code := <-ended; code != 0 {
+		t.Errorf("standalone ended with %d", code)
+	}
+}
