@@ -433,3 +433,10 @@ func upTo(n uint64) (seqs []uint64) {
 var errApp = errors.New("app says no")
 
 var _ io.Closer = (*gatepost.Client)(nil)
+
+// dialed is how many connections were begun.
+func (g *fakeGate) dialed() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dials
+}

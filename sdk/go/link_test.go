@@ -36,8 +36,8 @@ func TestStayAwayCodesStop(t *testing.T) {
 			}
 			time.Sleep(24 * time.Hour)
 			synctest.Wait()
-			if g.dials != 1 || c.State() != gatepost.Closed || a.lastState().Code() != code {
-				t.Fatalf("%d dials, state %v, told %+v", g.dials, c.State(), a.lastState())
+			if g.dialed() != 1 || c.State() != gatepost.Closed || a.lastState().Code() != code {
+				t.Fatalf("%d dials, state %v, told %+v", g.dialed(), c.State(), a.lastState())
 			}
 			g.setOn(nil)
 			login(t, c) // the app decides otherwise
@@ -67,8 +67,8 @@ func TestKicks(t *testing.T) {
 			g, _, c := kick(t, func(l *clientpb.Login) *clientpb.Kick {
 				return &clientpb.Kick{Status: uint32(status.Replaced), WinnerInstallation: slices.Clone(l.Installation), WinnerCounter: l.LoginCounter}
 			})
-			if c.State() != gatepost.Online || g.dials != 2 {
-				t.Fatalf("state %v after %d dials", c.State(), g.dials)
+			if c.State() != gatepost.Online || g.dialed() != 2 {
+				t.Fatalf("state %v after %d dials", c.State(), g.dialed())
 			}
 		})
 	})
@@ -77,8 +77,8 @@ func TestKicks(t *testing.T) {
 			g, a, c := kick(t, func(*clientpb.Login) *clientpb.Kick {
 				return &clientpb.Kick{Status: uint32(status.Replaced), WinnerInstallation: make([]byte, 16), WinnerCounter: 1}
 			})
-			if c.State() != gatepost.Closed || g.dials != 1 || a.lastState().Code() != status.Replaced {
-				t.Fatalf("state %v after %d dials, told %+v", c.State(), g.dials, a.lastState())
+			if c.State() != gatepost.Closed || g.dialed() != 1 || a.lastState().Code() != status.Replaced {
+				t.Fatalf("state %v after %d dials, told %+v", c.State(), g.dialed(), a.lastState())
 			}
 		})
 	})
@@ -87,8 +87,8 @@ func TestKicks(t *testing.T) {
 			g, _, c := kick(t, func(l *clientpb.Login) *clientpb.Kick {
 				return &clientpb.Kick{Status: uint32(status.Replaced), WinnerInstallation: slices.Clone(l.Installation), WinnerCounter: l.LoginCounter + 5}
 			})
-			if c.State() != gatepost.Closed || g.dials != 1 {
-				t.Fatalf("state %v after %d dials", c.State(), g.dials)
+			if c.State() != gatepost.Closed || g.dialed() != 1 {
+				t.Fatalf("state %v after %d dials", c.State(), g.dialed())
 			}
 		})
 	})
@@ -150,8 +150,8 @@ func TestStaleLoginOfAFreshInstallationStaysAway(t *testing.T) {
 			return false
 		}
 		c := start(t, a.config(g, memstore.New()))
-		if err := c.Login(t.Context()); err == nil || g.dials != 2 {
-			t.Fatalf("login: %v after %d dials", err, g.dials)
+		if err := c.Login(t.Context()); err == nil || g.dialed() != 2 {
+			t.Fatalf("login: %v after %d dials", err, g.dialed())
 		}
 	})
 }
@@ -197,8 +197,8 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		go c.Login(t.Context())
 		time.Sleep(9 * time.Minute)
 		synctest.Wait()
-		if g.dials != 1 {
-			t.Fatalf("%d dials before the time was over", g.dials)
+		if g.dialed() != 1 {
+			t.Fatalf("%d dials before the time was over", g.dialed())
 		}
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
@@ -234,15 +234,15 @@ func TestSilentGateIsLeft(t *testing.T) {
 		g.setOn(func(c *gateConn, _ req) bool { return c == silent.Load() })
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if g.dials != 2 || c.State() != gatepost.Online || g.count(cmdAlive) == 0 {
-			t.Fatalf("%d dials, %v, %d keepalives", g.dials, c.State(), g.count(cmdAlive))
+		if g.dialed() != 2 || c.State() != gatepost.Online || g.count(cmdAlive) == 0 {
+			t.Fatalf("%d dials, %v, %d keepalives", g.dialed(), c.State(), g.count(cmdAlive))
 		}
 		silent.Store(g.current())
 		c.NetworkChanged()
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
-		if g.dials != 3 {
-			t.Fatalf("%d dials after the network changed", g.dials)
+		if g.dialed() != 3 {
+			t.Fatalf("%d dials after the network changed", g.dialed())
 		}
 	})
 }
@@ -301,8 +301,8 @@ func TestUnknownFramesAreIgnored(t *testing.T) {
 		conn.send(wire.Header{Flags: wire.FlagResponse | 0x80, Cmd: 0x03ff, Seq: 99}, nil)
 		conn.deliver(g.put("bob", 1, 1))
 		synctest.Wait()
-		if len(a.shown) != 1 || g.dials != 1 {
-			t.Fatalf("shown %d, dials %d", len(a.shown), g.dials)
+		if len(a.shown) != 1 || g.dialed() != 1 {
+			t.Fatalf("shown %d, dials %d", len(a.shown), g.dialed())
 		}
 	})
 }
