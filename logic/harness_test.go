@@ -171,7 +171,7 @@ func (f *fakeDevices) Register(_ context.Context, d store.Device) (bool, error) 
 		return false, f.err
 	}
 	f.devices = append(f.devices, d)
-	return false, nil
+	return slices.Contains(f.retired, d.Class), nil
 }
 
 func (f *fakeDevices) Retire(_ context.Context, owner store.UserKey, class store.DeviceClass, belowOrAt uint64) error {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudwego/prutal"
+
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/status"
@@ -73,6 +75,32 @@ func TestPullRegistersBeforeItReads(t *testing.T) {
 	w.devices.err = store.ErrUnavailable
 	w.devices.mu.Unlock()
 	wantCodes(t, w.handle(pullFrame(t, "bob", &clientpb.Pull{Register: true})), status.Unavailable)
+}
+
+func TestPullTellsRetiredClass(t *testing.T) {
+	w := newWorld(t, nil)
+	pull := func(m *clientpb.Pull) *clientpb.PullAnswer {
+		t.Helper()
+		answers := w.handle(pullFrame(t, "bob", m))
+		wantCodes(t, answers, status.OK)
+		var got clientpb.PullAnswer
+		if err := prutal.Unmarshal(answers[0].Body, &got); err != nil {
+			t.Fatal(err)
+		}
+		return &got
+	}
+	if pull(&clientpb.Pull{Register: true}).Retired {
+		t.Error("a class that registers first is told that it had been retired")
+	}
+	if err := w.devices.Retire(t.Context(), w.user("bob"), 1, 3); err != nil {
+		t.Fatal(err)
+	}
+	if !pull(&clientpb.Pull{Register: true}).Retired {
+		t.Error("a retired class is not told so")
+	}
+	if pull(&clientpb.Pull{}).Retired {
+		t.Error("a page that does not register tells of a retirement")
+	}
 }
 
 func TestPullRefusals(t *testing.T) {

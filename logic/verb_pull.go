@@ -28,8 +28,10 @@ func (n *Node) pull(ctx context.Context, c *call, m *clientpb.Pull) {
 	defer n.reads.release()
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.CommitTimeout)
 	defer cancel()
+	var retired bool
 	if m.Register && m.Upto == 0 {
-		if err := n.registerDevice(ctx, c.session); err != nil {
+		var err error
+		if retired, err = n.registerDevice(ctx, c.session); err != nil {
 			c.refuse(status.Wrap(status.Unavailable, err, "the inbox cannot be read now"))
 			return
 		}
@@ -47,7 +49,7 @@ func (n *Node) pull(ctx context.Context, c *call, m *clientpb.Pull) {
 		return
 	}
 	page, cut := fitBody(page)
-	answer := &clientpb.PullAnswer{Upto: uint64(upto), More: more || cut, ServerTimeMs: n.now().UnixMilli()}
+	answer := &clientpb.PullAnswer{Upto: uint64(upto), More: more || cut, ServerTimeMs: n.now().UnixMilli(), Retired: retired}
 	for i := range page {
 		answer.Messages = append(answer.Messages, messageOf(&page[i]))
 	}
@@ -55,15 +57,16 @@ func (n *Node) pull(ctx context.Context, c *call, m *clientpb.Pull) {
 	c.finish(answer, nil)
 }
 
-func (n *Node) registerDevice(ctx context.Context, s session) error {
-	retired, err := n.devices.Register(ctx, store.Device{
+// registerDevice owes the session's device class the user's messages from now on. retired: it had been owed them before, and not since.
+func (n *Node) registerDevice(ctx context.Context, s session) (retired bool, err error) {
+	retired, err = n.devices.Register(ctx, store.Device{
 		Owner: s.user, Class: s.class, LoginCounter: s.counter, Installation: s.installation, SeenAt: n.now(),
 	})
 	if err == nil && retired {
 		n.logger.Info("a retired device class is back", slog.String("domain", s.user.Domain), slog.String("uid", s.user.UID),
 			slog.Int("device", int(s.class)))
 	}
-	return err
+	return retired, err
 }
 
 // fitBody cuts a page to what one body to a client may hold: names and types weigh too. It leaves at least one row.
