@@ -55,7 +55,7 @@ func TestReinstalledApps(t *testing.T) {
 	b = again(t, b, harness.Keeping(memstore.New())).Login()
 	a.Accepted(b.UID, "to the new installation")
 	b.Wants("to the new installation")
-	a.Restart(memstore.New())
+	a.Restart(func() gatepost.Store { return memstore.New() })
 	a.Login()
 	a.Accepted(b.UID, "from the new installation")
 	b.Wants("to the new installation", "from the new installation")

@@ -64,26 +64,29 @@ func TestSendingOfflineWaitsForTheLogin(t *testing.T) {
 
 // The outbox and what was received outlive the app.
 func TestRestartsOfTheApp(t *testing.T) {
-	open := func(path string) gatepost.Store {
-		s, err := sqlitestore.Open(path)
-		if err != nil {
-			t.Fatal(err)
+	dir := t.TempDir()
+	opener := func(name string) func() gatepost.Store {
+		return func() gatepost.Store {
+			s, err := sqlitestore.Open(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
 		}
-		return s
 	}
-	pathA, pathB := filepath.Join(t.TempDir(), "a.db"), filepath.Join(t.TempDir(), "b.db")
-	a, b := person(t, "a", harness.Keeping(open(pathA))), person(t, "b", harness.Keeping(open(pathB))).Login()
+	openA, openB := opener("a.db"), opener("b.db")
+	a, b := person(t, "a", harness.Keeping(openA())), person(t, "b", harness.Keeping(openB())).Login()
 	want := texts("kept", 30)
 	for _, text := range want[:10] {
 		a.Send(b.UID, text)
 	}
-	a.Restart(open(pathA)) // nothing has left yet
+	a.Restart(openA) // nothing has left yet
 	for _, text := range want[10:20] {
 		a.Send(b.UID, text)
 	}
 	a.Login()
 	b.Wants(want[:20]...)
-	b.Restart(open(pathB))
+	b.Restart(openB)
 	for _, text := range want[20:] {
 		a.Send(b.UID, text)
 	}

@@ -131,12 +131,12 @@ func (x *Person) Close() {
 	}
 }
 
-// Restart closes the app and opens it again with the store as it is, not connected. store is that of the new life, nil: the same one.
-func (x *Person) Restart(store gatepost.Store) {
+// Restart closes the app and opens it again, not connected. open opens the store of the new life; nil: the same one, in memory.
+func (x *Person) Restart(open func() gatepost.Store) {
 	x.t.Helper()
 	x.Close()
-	if store != nil {
-		x.cfg.Store = store
+	if open != nil {
+		x.cfg.Store = open()
 	}
 	x.open()
 }
