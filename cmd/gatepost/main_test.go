@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,17 +15,6 @@ import (
 	"github.com/gatepost/gatepost/app"
 	"github.com/spf13/cobra"
 )
-
-// TestMain lets the test binary be gatepost, for the processes that commands start of themselves.
-func TestMain(m *testing.M) {
-	if os.Getenv(actAsGatepost) != "" {
-		os.Unsetenv(actAsGatepost)
-		os.Exit(run(context.Background(), os.Args[1:], os.Stderr))
-	}
-	os.Exit(m.Run())
-}
-
-const actAsGatepost = "ACT_AS_GATEPOST"
 
 // command runs a command line in this process.
 func command(t *testing.T, args ...string) (out string, err error) {
@@ -154,14 +143,21 @@ func TestKeysAndTokens(t *testing.T) {
 	}
 }
 
+// The binary is built for this test, since the demo starts and kills processes of it.
 func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	ended := make(chan int, 1)
-	go func() {
-		ended <- run(ctx, []string{"standalone", "--data-dir", dir, "--tcp", "127.0.0.1:0", "--tls", "", "--admin", "127.0.0.1:0", "--log-level", "error"}, io.Discard)
-	}()
+	binary, dir := filepath.Join(t.TempDir(), "gatepost"), filepath.Join(t.TempDir(), "data")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	server := exec.Command(binary, "standalone", "--data-dir", dir, "--tcp", "127.0.0.1:0", "--tls", "", "--admin", "127.0.0.1:0", "--exit-on-stdin-eof")
+	stdin, err := server.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Process.Kill() })
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := app.ReadRuntime(dir); err == nil {
 			break
@@ -169,15 +165,14 @@ func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv(actAsGatepost, "1") // for the clients that the demo starts and kills
 	for _, want := range []string{"this is the first run", "waited"} {
-		out, err := command(t, "demo", "--data-dir", dir, "--exit")
-		if err != nil || !strings.Contains(out, want) || strings.Count(out, "✓") != 8 {
+		out, err := exec.Command(binary, "demo", "--data-dir", dir, "--exit").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), want) || strings.Count(string(out), "✓") != 8 {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	stop()
-	if code := <-ended; code != 0 {
-		t.Errorf("standalone ended with %d", code)
+	stdin.Close()
+	if err := server.Wait(); err != nil {
+		t.Errorf("standalone: %v", err)
 	}
 }
