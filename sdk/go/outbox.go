@@ -101,10 +101,11 @@ func (c *Client) full(n int) bool {
 	return len(o.entries)+o.untold >= c.cfg.Limits.OutboxMessages || o.bytes+n > c.cfg.Limits.OutboxBytes
 }
 
-// age is how long ago the app handed e over: by this process' own clock, or by the server's for what is older.
+// age is how long ago the app handed e over: by this process' own clock, or by the server's for what is older. It is never
+// below zero: e may have been born after the turn of the loop began, which now is the time of.
 func (c *Client) age(e *entry, now time.Time) time.Duration {
 	if !e.born.IsZero() {
-		return now.Sub(e.born)
+		return max(0, now.Sub(e.born))
 	}
 	return max(0, c.serverTime(now).Sub(e.CreatedAt))
 }
