@@ -99,7 +99,7 @@ func TestFlaggedLateAndRefusedAreNoViolations(t *testing.T) {
 		t.Errorf("late: %s", v)
 	}
 	v = run(t, short(newFakePlatform(plant{what: "refused", at: 100}))).Verdict
-	if !v.Pass || v.Refused != 1 || v.Accepted != 359 {
+	if !v.Pass || v.Refused != 1 || v.Refusals["inbox full"] != 1 || v.Accepted != 359 {
 		t.Errorf("refused: %s", v)
 	}
 }

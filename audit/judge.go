@@ -46,6 +46,9 @@ type Verdict struct {
 	NoOutcome      int `json:"no_outcome"`
 	LeftBehind     int `json:"left_behind"`
 
+	// Refusals counts the refused by their status. A refusal is no violation; which ones a load may meet is for its caller to know.
+	Refusals map[string]int `json:"refusals,omitempty"`
+
 	// Not violations, but counted.
 	Late         int `json:"late"`           // shown out of order and flagged so
 	MaybeRepeats int `json:"maybe_repeats"`  // repeats after a crash of the client, flagged so
@@ -66,8 +69,12 @@ func (v Verdict) String() string {
 	if !v.Pass {
 		word = "FAIL"
 	}
-	return fmt.Sprintf("%s: %d sent, %d accepted, %d refused, %d shown; lost %d, duplicates %d, out of order %d, phantoms %d, wrong receivers %d, "+
-		"bad ids %d, without outcome %d, left behind %d (late %d, maybe repeated %d, client crashes %d)", word, v.Sent, v.Accepted, v.Refused, v.Shown,
+	why := ""
+	if v.Refused > 0 {
+		why = fmt.Sprintf(" %v", v.Refusals)
+	}
+	return fmt.Sprintf("%s: %d sent, %d accepted, %d refused%s, %d shown; lost %d, duplicates %d, out of order %d, phantoms %d, wrong receivers %d, "+
+		"bad ids %d, without outcome %d, left behind %d (late %d, maybe repeated %d, client crashes %d)", word, v.Sent, v.Accepted, v.Refused, why, v.Shown,
 		v.Lost, v.Duplicates, v.OutOfOrder, v.Phantoms, v.WrongReceivers, v.BadIDs, v.NoOutcome, v.LeftBehind, v.Late, v.MaybeRepeats, v.Crashes)
 }
 
@@ -112,6 +119,10 @@ func (g *judge) sends() {
 				g.blame(NoOutcome, uint32(d), uint32(n))
 			case refused:
 				g.v.Refused++
+				if g.v.Refusals == nil {
+					g.v.Refusals = map[string]int{}
+				}
+				g.v.Refusals[status.Code(r.code).String()]++
 				if r.shown != 0 {
 					g.v.RefusedShown++
 				}
@@ -241,7 +252,7 @@ func (j *Journal) history(d, number uint32) string {
 	}
 	for _, other := range j.devices {
 		crashes := 0
-		var previous showRecord
+		previous := -1 // the number shown before by this device of that sender
 		for i, s := range other.shows {
 			if s.sender == markCrash {
 				crashes++
@@ -251,8 +262,8 @@ func (j *Journal) history(d, number uint32) string {
 			}
 			if s.number == number {
 				fmt.Fprintf(&b, "; shown by %s at %d ms as its call %d", other.name, s.atMS, i+1)
-				if previous.atMS != 0 {
-					fmt.Fprintf(&b, " after #%d", previous.number)
+				if previous >= 0 {
+					fmt.Fprintf(&b, " after #%d", previous)
 				}
 				if s.flags&flagLate != 0 {
 					b.WriteString(", late")
@@ -264,7 +275,7 @@ func (j *Journal) history(d, number uint32) string {
 					fmt.Fprintf(&b, ", after %d crashes", crashes)
 				}
 			}
-			previous = s
+			previous = int(s.number)
 		}
 		for _, l := range other.left {
 			if l.sender == d && l.number == number {
