@@ -354,7 +354,7 @@ func (c *Client) setServerTime(ms int64) {
 
 // setState tells the app, if this is news.
 func (c *Client) setState(s StateChange) {
-	if old := State(c.state.Swap(uint32(s.State))); old == s.State && s.State != Closed {
+	if old := State(c.state.Swap(uint32(s.State))); old == s.State && s.State != Closed && !s.Retired {
 		return
 	}
 	c.log.Debug("state changed", "state", s.State.String(), "error", s.Err)

@@ -28,7 +28,6 @@ type link struct {
 	conn        *conn // nil: none
 	loggedIn    bool
 	loggedInAt  time.Time
-	retired     bool // as LOGIN was answered
 	renewed     bool // the identity was renewed since the last login that succeeded
 	keepaliveAt time.Time
 	sweepAt     time.Time  // when the requests are looked through for one without an answer
@@ -215,15 +214,15 @@ func (c *Client) loginAnswered(code status.Code, body []byte, err *Error) {
 	case prutal.Unmarshal(body, &answer) != nil:
 		c.lost(fmt.Errorf("decode answer to LOGIN"))
 	default:
-		l.loggedIn, l.loggedInAt, l.retired, l.renewed = true, time.Now(), answer.Retired, false
+		l.loggedIn, l.loggedInAt, l.renewed = true, time.Now(), false
 		c.setServerTime(answer.ServerTimeMs)
 		c.pull.begin()
 	}
 }
 
-// registered is called when the first pull of a login has registered this device.
-func (c *Client) registered() {
-	c.setState(StateChange{State: Online, Retired: c.link.retired})
+// registered is called when the first pull of a login has registered this device, and when a later one tells that it had been retired.
+func (c *Client) registered(retired bool) {
+	c.setState(StateChange{State: Online, Retired: retired})
 	c.finishLogins(nil)
 }
 

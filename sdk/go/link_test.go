@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -343,6 +344,58 @@ func TestCloseDuringCallback(t *testing.T) {
 		<-entered
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// A session that lasts registers its device again each day, or the server would take it for absent after thirty; and when it
+// was retired all the same, the app is told.
+func TestRegistersDailyAndTellsRetired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a := newFakeGate(t), &app{}
+		var mu sync.Mutex
+		registered := 0
+		g.on = func(c *gateConn, r req) bool {
+			if r.Cmd != cmdPull {
+				return false
+			}
+			var p clientpb.Pull
+			prutal.Unmarshal(r.body, &p)
+			if !p.Register {
+				return false
+			}
+			mu.Lock()
+			registered++
+			retired := registered == 3
+			mu.Unlock()
+			answer := g.page(&p)
+			answer.Retired = retired
+			c.answer(r, status.OK, answer)
+			return true
+		}
+		c := start(t, a.config(g, memstore.New()))
+		login(t, c)
+		time.Sleep(23 * time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		if registered != 1 {
+			t.Errorf("registered %d times within a day", registered)
+		}
+		mu.Unlock()
+		time.Sleep(27 * time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		told := 0
+		for _, s := range a.states {
+			if s.Retired {
+				told++
+			}
+		}
+		if registered != 3 || told != 1 || g.dialed() != 1 {
+			t.Errorf("registered %d times, told of retirement %d times, %d dials", registered, told, g.dialed())
 		}
 	})
 }

@@ -12,13 +12,14 @@ import (
 // pull reads the inbox from its head, page by page, up to the highest id that its first page named. One runs at a time;
 // whatever wants one meanwhile gets the one that follows. The loop owns it.
 type pull struct {
-	c        *Client
-	serial   uint64 // of the pull that began last
-	running  bool
-	asked    bool // a page is on its way; otherwise the next one waits for room
-	register bool // this login's first page was not answered yet
-	after    uint64
-	upto     uint64
+	c            *Client
+	serial       uint64 // of the pull that began last
+	running      bool
+	asked        bool      // a page is on its way; otherwise the next one waits for room
+	registering  bool      // the page on its way registers this device
+	registeredAt time.Time // zero: not in this login
+	after        uint64
+	upto         uint64
 
 	wanted   bool // another one is to begin
 	forJump  bool // likewise, but not before jumpAt
@@ -37,7 +38,7 @@ func (p *pull) init(c *Client) {
 
 // begin is called after a login.
 func (p *pull) begin() {
-	p.register, p.wanted = true, true
+	p.registeredAt, p.wanted = time.Time{}, true
 	p.retryAt = time.Time{}
 	p.backoff.reset()
 }
@@ -111,13 +112,17 @@ func (c *Client) pumpPull(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// registerEvery is how often a session that lasts registers its device again: the server retires those it has not seen for long.
+const registerEvery = 24 * time.Hour
+
 func (p *pull) askPage() {
 	p.asked = true
+	p.registering = p.upto == 0 && (p.registeredAt.IsZero() || time.Since(p.registeredAt) >= registerEvery)
 	p.c.request(clientpb.Cmd_CMD_PULL, 0, &clientpb.Pull{
 		After:    p.after,
 		Upto:     p.upto,
 		Limit:    limits.PullRows,
-		Register: p.register,
+		Register: p.registering,
 	}, p.c.cfg.Timing.Request, p.answered)
 }
 
@@ -135,9 +140,12 @@ func (p *pull) answered(code status.Code, body []byte, err *Error) {
 	}
 	p.backoff.reset()
 	c.setServerTime(page.ServerTimeMs)
-	if p.register {
-		p.register = false
-		c.registered()
+	if p.registering {
+		first := p.registeredAt.IsZero()
+		p.registeredAt = time.Now()
+		if first || page.Retired {
+			c.registered(page.Retired)
+		}
 	}
 	c.takePage(page.Messages)
 	if p.upto == 0 {

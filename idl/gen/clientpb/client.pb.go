@@ -493,7 +493,6 @@ func (x *Login) GetLoginCounter() uint64 {
 type LoginAnswer struct {
 	Session      uint64 `protobuf:"fixed64,1,opt,name=session" json:"session,omitempty"`
 	ServerTimeMs int64  `protobuf:"varint,2,opt,name=server_time_ms" json:"server_time_ms,omitempty"`
-	Retired      bool   `protobuf:"varint,3,opt,name=retired" json:"retired,omitempty"` // not sent: login does without the database; see PullAnswer
 }
 
 func (x *LoginAnswer) Reset() { *x = LoginAnswer{} }
@@ -514,13 +513,6 @@ func (x *LoginAnswer) GetServerTimeMs() int64 {
 		return x.ServerTimeMs
 	}
 	return 0
-}
-
-func (x *LoginAnswer) GetRetired() bool {
-	if x != nil {
-		return x.Retired
-	}
-	return false
 }
 
 type Logout struct {
