@@ -7,8 +7,8 @@ import (
 	"log/slog"
 	"strings"
 
-	gosqlite "github.com/glebarez/go-sqlite"
 	"github.com/go-sql-driver/mysql"
+	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/gatepost/gatepost/store"
@@ -64,7 +64,7 @@ func mysqlBlamesData(err error) bool {
 }
 
 func sqliteCode(err error) int {
-	var e *gosqlite.Error
+	var e *sqlite.Error
 	if errors.As(err, &e) {
 		return e.Code() & 0xff
 	}

@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/glebarez/sqlite"
 	gormmysql "gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	gormlogger "gorm.io/gorm/logger"
+	"modernc.org/sqlite"
 
 	"github.com/gatepost/gatepost/migrations"
 )
@@ -128,7 +128,7 @@ func connect(cfg Config) (*DB, error) {
 		if db.read, err = openSQLite(cfg, true); err != nil {
 			return nil, errors.Join(fmt.Errorf("store: %w", err), db.write.Close())
 		}
-		dialector = &sqlite.Dialector{Conn: db.write}
+		dialector = sqliteDialector{db.write}
 	}
 	g, err := gorm.Open(dialector, &gorm.Config{
 		SkipDefaultTransaction: true,
@@ -160,10 +160,11 @@ func openSQLite(cfg Config, reading bool) (*stdsql.DB, error) {
 		conns = cfg.MaxConns
 	}
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: cfg.Path}).EscapedPath(), RawQuery: q.Encode()}
-	db, err := stdsql.Open(sqlite.DriverName, u.String())
+	connector, err := sqlite.NewConnector(u.String())
 	if err != nil {
 		return nil, err
 	}
+	db := stdsql.OpenDB(connector)
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
