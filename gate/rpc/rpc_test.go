@@ -69,6 +69,26 @@ func TestServer(t *testing.T) {
 	}
 }
 
+func TestStopBeforeServe(t *testing.T) {
+	s, err := NewServer("127.0.0.1:0", &fakeGate{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ln, err := net.Listen("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatalf("the address is still taken: %v", err)
+	}
+	ln.Close()
+	if err := s.Serve(); err == nil {
+		t.Fatal("a stopped server serves")
+	}
+}
+
 type fakeLogic struct{ hang chan struct{} }
 
 func (f *fakeLogic) Handle(_ context.Context, req *logicpb.HandleRequest) (*logicpb.HandleResponse, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
@@ -18,9 +19,14 @@ import (
 
 // Server serves Deliver and Kick of a gate to logic nodes.
 type Server struct {
-	kitex server.Server
-	addr  net.Addr
-	exit  chan error // nil is sent by Stop: Kitex must trap no signals itself
+	listener net.Listener
+	kitex    server.Server
+	exit     chan error // nil is sent by Stop: Kitex must trap no signals itself
+	served   chan struct{}
+
+	mu      sync.Mutex
+	serving bool
+	stopped bool
 }
 
 // exitWait is how long calls in flight may take when the server stops.
@@ -35,7 +41,7 @@ func NewServer(addr string, svc gatepb.GateService, logger *slog.Logger) (*Serve
 	if logger != nil {
 		UseLogger(logger)
 	}
-	s := &Server{addr: ln.Addr(), exit: make(chan error, 1)}
+	s := &Server{listener: ln, exit: make(chan error, 1), served: make(chan struct{})}
 	s.kitex = gateservice.NewServer(svc,
 		server.WithListener(ln),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "gatepost.gate"}),
@@ -48,28 +54,44 @@ func NewServer(addr string, svc gatepb.GateService, logger *slog.Logger) (*Serve
 }
 
 // Addr is the bound address.
-func (s *Server) Addr() net.Addr { return s.addr }
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve serves until Stop; nil then.
+// Serve serves until Stop; nil then. A server serves once.
 func (s *Server) Serve() error {
+	s.mu.Lock()
+	if s.stopped || s.serving {
+		s.mu.Unlock()
+		return errors.New("serve logic nodes: a server serves once")
+	}
+	s.serving = true
+	s.mu.Unlock()
+	defer close(s.served)
 	if err := s.kitex.Run(); err != nil {
 		return fmt.Errorf("serve logic nodes: %w", err)
 	}
 	return nil
 }
 
-// Stop refuses new calls, waits for those in flight and ends Serve. When ctx ends before, it returns its error and the rest goes on.
+// Stop refuses new calls, waits for those in flight and ends Serve; of a server that never served it closes the listener. When ctx
+// ends before, it returns ctx's error and the rest goes on. It may be called more than once.
 func (s *Server) Stop(ctx context.Context) error {
-	stopped := make(chan error, 1)
-	go func() { stopped <- s.kitex.Stop() }()
+	s.mu.Lock()
+	first := !s.stopped
+	s.stopped = true
+	serving := s.serving
+	s.mu.Unlock()
+	switch {
+	case serving && first:
+		s.exit <- nil
+	case first:
+		return s.listener.Close()
+	case !serving:
+		return nil
+	}
 	select {
-	case err := <-stopped:
-		select {
-		case s.exit <- nil:
-		default:
-		}
-		return err
+	case <-s.served:
+		return nil
 	case <-ctx.Done():
-		return errors.Join(errors.New("stop serving logic nodes"), ctx.Err())
+		return fmt.Errorf("stop serving logic nodes: %w", ctx.Err())
 	}
 }
