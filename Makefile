@@ -6,8 +6,6 @@ MAKEFLAGS += --no-print-directory
 
 ARGS     ?=
 FUZZTIME ?= 10s
-PROTOS   := client status gate logic
-KITEX    := go tool kitex -module github.com/gatepost/gatepost -type protobuf -gen-path idl/gen -I idl
 export FUZZTIME
 
 .PHONY: help
@@ -62,13 +60,13 @@ bench: build ## durable c2c on processes of this machine, with the oracle's verd
 
 .PHONY: idl
 idl: ## regenerate idl/gen from the .proto files, offline
-	@for proto in $(PROTOS); do $(KITEX) idl/$$proto.proto; done
+	@idl/generate.sh
 
 .PHONY: idl-check
 idl-check: ## fail when idl/gen is not what the .proto files give
 	@rm -rf .cache/idl && mkdir -p .cache/idl/idl
 	@cp go.mod go.sum .cache/idl/ && cp idl/*.proto .cache/idl/idl/
-	@cd .cache/idl && for proto in $(PROTOS); do $(KITEX) idl/$$proto.proto 2>log || { cat log; exit 1; }; done
+	@idl/generate.sh .cache/idl 2>.cache/idl/log || { cat .cache/idl/log; exit 1; }
 	@diff -r .cache/idl/idl/gen idl/gen || { echo "idl/gen differs from the .proto files: make idl"; exit 1; }
 	@rm -rf .cache/idl
 

@@ -1,11 +1,9 @@
 #!/bin/sh
-# Generates gen/ from the .proto files, offline: the tool is a module in go.mod. `make idl` calls it; CI fails on a diff.
+# Generates the Go of the .proto files, offline: the tool is a module in go.mod.
+#
+#	idl/generate.sh [DIR]     DIR holds go.mod and idl/*.proto; by default the repository
 set -eu
-cd "$(dirname "$0")"
-for name in client status logic gate; do
-	go tool kitex -module github.com/gatepost/gatepost -type protobuf -gen-path gen "$name.proto"
-done
-gofmt -l gen | while read -r file; do
-	echo "generate.sh: $file is not formatted" >&2
-	exit 1
+cd "${1:-$(dirname "$0")/..}/idl"
+for proto in *.proto; do
+	go tool kitex -module github.com/gatepost/gatepost -type protobuf -gen-path gen "$proto"
 done
