@@ -152,6 +152,7 @@ func (d *device) counters() Counters {
 	return n
 }
 
+// pull pulls to the last page, again when the connection is lost meanwhile.
 func (d *device) pull(ctx context.Context) error {
 	d.mu.Lock()
 	c := d.client
@@ -159,7 +160,12 @@ func (d *device) pull(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	return c.Pull(ctx)
+	for {
+		err := c.Pull(ctx)
+		if err == nil || !sleep(ctx, 20*time.Millisecond) {
+			return err
+		}
+	}
 }
 
 // live is the restless life: until unrest ends; then the device is opened for the last time and stays.
