@@ -50,8 +50,7 @@ func TestResendsOverReconnects(t *testing.T) {
 	if n := proxy.Connections(); n < 6 {
 		t.Errorf("only %d connections: nothing was cut", n)
 	}
-	b.Close()
-	harness.InboxIsEmpty(t, p, b.UID, gatepost.Android)
+	b.Leave()
 }
 
 // A connection that is open and passes nothing: the client notices by a request that is not answered, and goes another way.
@@ -130,8 +129,7 @@ func TestSteadyTrafficDuringAPull(t *testing.T) {
 			t.Fatalf("%s is late", m.Content)
 		}
 	}
-	b.Close()
-	harness.InboxIsEmpty(t, p, b.UID, gatepost.Android)
+	b.Leave()
 }
 
 // While a user logs in, somebody sends to him: committed before or after the route was registered, the message is found, thousands of times.

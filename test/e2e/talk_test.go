@@ -28,8 +28,7 @@ func TestTalk(t *testing.T) {
 	}
 	b.Accepted(a.UID, "thanks")
 	a.Wants("thanks")
-	b.Close()
-	harness.InboxIsEmpty(t, p, b.UID, gatepost.Android)
+	b.Leave()
 }
 
 // Who is away finds everything when he comes back, in order, once.
@@ -48,8 +47,7 @@ func TestAwayAndPull(t *testing.T) {
 	b.Wants(want...)
 	b.Pull()
 	b.Wants(want...)
-	b.Close()
-	harness.InboxIsEmpty(t, p, b.UID, gatepost.Android)
+	b.Leave()
 }
 
 func TestSendingOfflineWaitsForTheLogin(t *testing.T) {
@@ -93,8 +91,7 @@ func TestRestartsOfTheApp(t *testing.T) {
 	b.Login()
 	b.Wants(want...)
 	harness.Eventually(t, harness.Patience, func() error { return acceptedOnce(a, len(want)) })
-	b.Close()
-	harness.InboxIsEmpty(t, p, b.UID, gatepost.Android)
+	b.Leave()
 }
 
 // Each class of a user is owed every message; what one confirms stays for the other.
@@ -111,10 +108,8 @@ func TestTwoDeviceClasses(t *testing.T) {
 	phone.Pull()
 	desktop.Login()
 	desktop.Wants("one", "two")
-	phone.Close()
-	desktop.Close()
-	harness.InboxIsEmpty(t, p, phone.UID, gatepost.Android)
-	harness.InboxIsEmpty(t, p, phone.UID, gatepost.Desktop)
+	phone.Leave()
+	desktop.Leave()
 }
 
 // A class that logged out is owed nothing any more, and what only it had not confirmed goes.

@@ -430,6 +430,5 @@ func TestResendAfterTheRowIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Wants("once", "next")
-	b.Close()
-	harness.InboxIsEmpty(t, p, b.UID, gatepost.Android)
+	b.Leave()
 }

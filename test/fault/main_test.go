@@ -169,6 +169,9 @@ func judge(t *testing.T, p *platform.Platform, s scenario) *audit.Report {
 	for _, v := range report.Verdict.Violations {
 		t.Errorf("%s: %s: %s", v.Kind, v.Message, v.History)
 	}
+	if report.Verdict.Refused > 0 { // nothing in this load deserves it
+		t.Errorf("refused for good: %v", report.Verdict.Refusals)
+	}
 	if !report.Verdict.Pass || report.Verdict.Accepted == 0 {
 		t.Errorf("verdict: %s", report.Verdict)
 	}
