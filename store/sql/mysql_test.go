@@ -72,7 +72,11 @@ func TestMySQL(t *testing.T) { runAll(t, mysqlDatabase) }
 
 func TestMySQLSchema(t *testing.T) { testSchema(t, mysqlConfig(t)) }
 
-func BenchmarkMySQL(b *testing.B) { benchmarkCycle(b, mysqlDatabase(b)) }
+func BenchmarkMySQL(b *testing.B) {
+	for _, depth := range depths {
+		b.Run(fmt.Sprintf("depth=%d", depth), func(b *testing.B) { benchmarkCycle(b, mysqlDatabase(b), depth) })
+	}
+}
 
 // TestMySQLHangs: a database that takes connections and says no more is store.ErrUnavailable when the context ends, in the middle of a transaction too.
 func TestMySQLHangs(t *testing.T) {
