@@ -153,7 +153,8 @@ func openSQLite(cfg Config, reading bool) (*stdsql.DB, error) {
 	q.Set("_txlock", "immediate")
 	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", cfg.LockTimeout.Milliseconds()))
 	q.Add("_pragma", "journal_mode(WAL)")
-	q.Add("_pragma", "synchronous(FULL)") // the write-ahead log is flushed at each commit (G1)
+	q.Add("_pragma", "synchronous(FULL)")  // the write-ahead log is flushed at each commit (G1)
+	q.Add("_pragma", "temp_store(MEMORY)") // what a statement of many rows keeps to undo itself: it is bounded by the batch
 	conns := 1
 	if reading {
 		q.Add("_pragma", "query_only(1)")
