@@ -1,0 +1,39 @@
+package store_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/gatepost/gatepost/store"
+)
+
+// TestDigest: the same message has the same digest, any other message another one, and later ids have later digests.
+func TestDigest(t *testing.T) {
+	from, to := store.UserKey{Domain: "d", UID: "from"}, store.UserKey{Domain: "d", UID: "to"}
+	id := [16]byte{0x01, 0x9a, 0x3b, 0x4c, 0x5d, 0x6e, 0x70, 1, 0x80, 2}
+	base := store.DigestOf(from, id, store.KindC2C, to)
+	if again := store.DigestOf(from, id, store.KindC2C, to); again != base {
+		t.Fatalf("%x, then %x", base, again)
+	}
+	last := id
+	last[15]++
+	seen := map[store.Digest]string{base: "the message itself"}
+	for what, d := range map[string]store.Digest{
+		"another id of the same time":     store.DigestOf(from, last, store.KindC2C, to),
+		"another kind":                    store.DigestOf(from, id, store.KindS2C, to),
+		"another sender":                  store.DigestOf(to, id, store.KindC2C, to),
+		"another receiver":                store.DigestOf(from, id, store.KindC2C, from),
+		"the sender's border elsewhere":   store.DigestOf(store.UserKey{Domain: "df", UID: "rom"}, id, store.KindC2C, to),
+		"the receiver's border elsewhere": store.DigestOf(from, id, store.KindC2C, store.UserKey{Domain: "dt", UID: "o"}),
+	} {
+		if other, ok := seen[d]; ok {
+			t.Errorf("%s has the digest of %s: %x", what, other, d)
+		}
+		seen[d] = what
+	}
+	later := id
+	later[4]++ // 256 ms
+	if d := store.DigestOf(from, later, store.KindC2C, to); bytes.Compare(d[:], base[:]) <= 0 {
+		t.Errorf("%x comes later and sorts before %x", d, base)
+	}
+}
