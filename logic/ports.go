@@ -62,7 +62,8 @@ type Sweeper interface {
 type Presence interface {
 	// Login fences and replaces the session of the user's device class. r.Session is logic's clock id: the session number
 	// becomes max(stored+1, r.Session), tombstones counted.
-	// Inside one installation the higher login counter wins, between installations the later login.
+	// Inside one installation the higher login counter wins, between installations the later login. The counters of the installation
+	// that holds the class and of the three before it are remembered: a login that was overtaken on its way undoes nothing.
 	Login(ctx context.Context, user store.UserKey, r store.Route) (store.LoginResult, error)
 	// Unregister removes the route if it still is session number session, and leaves a tombstone (number, installation, counter).
 	Unregister(ctx context.Context, user store.UserKey, class store.DeviceClass, session uint64) error

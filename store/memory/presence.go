@@ -24,8 +24,52 @@ func Default() Config { return Config{TombstoneTTL: 2 * time.Hour} }
 
 // field is a session or, when until is not zero, the tombstone of one.
 type field struct {
-	route store.Route
-	until time.Time // when a tombstone is forgotten
+	route  store.Route
+	until  time.Time // when a tombstone is forgotten
+	former []holder  // the installations that held the class before, latest first
+}
+
+// holder is an installation and the login counter under which it held the class.
+type holder struct {
+	installation [16]byte
+	counter      uint64
+}
+
+// maxFormer is how many former installations are remembered. By them a login that was overtaken on its way is known, whoever has
+// logged in since.
+const maxFormer = 3
+
+// counter is the highest login counter known of an installation; false: it is not known.
+func (f *field) counter(installation [16]byte) (uint64, bool) {
+	if f.route.Installation == installation {
+		return f.route.LoginCounter, true
+	}
+	for _, h := range f.former {
+		if h.installation == installation {
+			return h.counter, true
+		}
+	}
+	return 0, false
+}
+
+// formerAfter is what former is when installation follows on f, which may be nil.
+func (f *field) formerAfter(installation [16]byte) []holder {
+	if f == nil {
+		return nil
+	}
+	if f.route.Installation == installation {
+		return f.former
+	}
+	var list []holder
+	if f.route.Installation != ([16]byte{}) {
+		list = append(list, holder{f.route.Installation, f.route.LoginCounter})
+	}
+	for _, h := range f.former {
+		if h.installation != installation && h.installation != f.route.Installation && len(list) < maxFormer {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 func (f *field) tomb() bool { return !f.until.IsZero() }
@@ -88,12 +132,13 @@ func (p *Presence) Login(ctx context.Context, user store.UserKey, r store.Route)
 	now := p.cfg.Now()
 	p.buryLocked(now)
 	var previous *store.Route
-	if old := p.users[user][r.Class]; old != nil {
+	old := p.users[user][r.Class]
+	if old != nil {
 		if !old.tomb() && old.route.GateEpoch == r.GateEpoch && old.route.ConnID == r.ConnID {
 			return store.LoginResult{Outcome: store.LoginRepeated, Session: old.route.Session}, nil
 		}
 		forgotten := old.tomb() && !now.Before(old.until)
-		if !forgotten && old.route.Installation == r.Installation && old.route.LoginCounter >= r.LoginCounter {
+		if counter, known := old.counter(r.Installation); !forgotten && known && counter >= r.LoginCounter {
 			return store.LoginResult{Outcome: store.LoginStale, Winner: old.route}, nil
 		}
 		r.Session = max(r.Session, old.route.Session+1)
@@ -101,7 +146,7 @@ func (p *Presence) Login(ctx context.Context, user store.UserKey, r store.Route)
 			previous = &old.route
 		}
 	}
-	p.putLocked(user, &field{route: r})
+	p.putLocked(user, &field{route: r, former: old.formerAfter(r.Installation)})
 	return store.LoginResult{Outcome: store.LoginMade, Session: r.Session, Previous: previous}, nil
 }
 
@@ -123,7 +168,7 @@ func (p *Presence) Unregister(ctx context.Context, user store.UserKey, class sto
 		if !old.tomb() && old.route.Session != session || old.tomb() && old.route.Session >= session {
 			return nil
 		}
-		tomb.route.Installation, tomb.route.LoginCounter = old.route.Installation, old.route.LoginCounter
+		tomb.route.Installation, tomb.route.LoginCounter, tomb.former = old.route.Installation, old.route.LoginCounter, old.former
 	}
 	p.putLocked(user, tomb)
 	p.graves = append(p.graves, grave{user, class, tomb.until})
@@ -172,7 +217,7 @@ func (p *Presence) registerLocked(now time.Time, user store.UserKey, r store.Rou
 			return res
 		}
 	}
-	p.putLocked(user, &field{route: r})
+	p.putLocked(user, &field{route: r, former: old.formerAfter(r.Installation)})
 	return store.RegisterResult{Outcome: store.RegisterMade}
 }
 

@@ -262,13 +262,13 @@ func routeArgs(r store.Route) []any {
 		hex.EncodeToString(r.Installation[:]), fmt.Sprintf("%020d", r.LoginCounter))
 }
 
-// parseRoute reads a field; tomb: it is a tombstone.
+// parseRoute reads a field, all but its former installations; tomb: it is a tombstone.
 func parseRoute(class store.DeviceClass, raw string) (r store.Route, tomb bool, err error) {
 	bad := func(err error) (store.Route, bool, error) {
 		return store.Route{}, false, fmt.Errorf("field of class %d is damaged: %w", class, err)
 	}
 	part := strings.Split(raw, " ")
-	if len(part) != 6 {
+	if len(part) != 7 {
 		return bad(fmt.Errorf("%d parts", len(part)))
 	}
 	var n [6]uint64

@@ -34,6 +34,7 @@ func RunPresence(t *testing.T, factory TableFactory) {
 	run("login and lookup", testLogin)
 	run("users are told apart", testPresenceUsers)
 	run("stale, repeated and newer logins", testFence)
+	run("an overtaken login undoes nothing", testOvertaken)
 	run("session numbers only rise", testSessionNumbers)
 	run("unregister is compare and set", testUnregister)
 	run("a tombstone refuses what is late", testTombstone)
@@ -122,6 +123,34 @@ func testLogin(t *testing.T, p Table) {
 	}
 }
 
+// A login that was overtaken on its way, by a later one of its own installation, stays beaten after other installations have logged in.
+func testOvertaken(t *testing.T, p Table) {
+	stale := func(r, winner store.Route) {
+		t.Helper()
+		if res := p.login(t, r); res.Outcome != store.LoginStale || res.Winner != winner {
+			t.Fatalf("%+v", res)
+		}
+	}
+	a := p.made(t, route(1, clockID, 1, 2), nil)
+	b := p.made(t, route(2, clockID+1, 2, 5), &a)
+	stale(route(3, clockID+2, 1, 1), b)
+	stale(route(3, clockID+2, 1, 2), b)
+	p.routes(t, b)
+
+	p.unregister(t, b.Session) // the tombstone remembers it too
+	b.GateEpoch, b.ConnID = 0, 0
+	stale(route(4, clockID+3, 1, 2), b)
+	p.routes(t)
+	c := p.made(t, route(5, clockID+4, 3, 1), nil)
+	p.registered(t, route(6, clockID+9, 4, 7), store.RegisterMade, store.Route{}) // re-registration passes it on
+	d := route(6, clockID+9, 4, 7)
+	for installation, counter := range map[byte]uint64{1: 2, 2: 5, 3: c.LoginCounter} {
+		stale(route(7, clockID+10, installation, counter), d)
+	}
+	p.routes(t, d)
+	p.routes(t, p.made(t, route(8, clockID+11, 1, 3), &d)) // a higher counter is a new login, as ever
+}
+
 func testPresenceUsers(t *testing.T, p Table) {
 	users := []store.UserKey{{Domain: "a", UID: "b/c"}, {Domain: "a/b", UID: "c"}, {Domain: "a", UID: "B/c"}, {Domain: "a", UID: "{b}"}, {Domain: "a", UID: "}{"},
 		{Domain: "a", UID: "b c"}, {Domain: "a", UID: "b%2Fc"}, {Domain: "a", UID: "\x00\xff\n"}, {Domain: "}", UID: "b"}, {Domain: "a", UID: "ü"}}
@@ -160,10 +189,10 @@ func testFence(t *testing.T, p Table) {
 	second := p.made(t, route(3, clockID+100, 1, 6), &first)
 	// Between installations the later login wins, whatever its counter is.
 	third := p.made(t, route(4, clockID+200, 2, 1), &second)
-	fourth := p.made(t, route(5, clockID+300, 1, 1), &third)
+	fourth := p.made(t, route(5, clockID+300, 3, 0), &third)
 	p.routes(t, fourth)
 	// The same connection id on another gate is another connection.
-	r := route(5, clockID+400, 1, 1)
+	r := route(5, clockID+400, 3, 0)
 	r.GateEpoch = 3
 	if res := p.login(t, r); res.Outcome != store.LoginStale {
 		t.Fatalf("%+v", res)

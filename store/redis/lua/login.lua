@@ -11,12 +11,14 @@ if old then
     return {1, string.format('%.0f', old.session), raw}
   end
   local forgotten = dead and old.tomb <= now_ms()
-  if not forgotten and old.installation == ARGV[5] and old.counter >= ARGV[6] then
+  local counter = former_counter(old, ARGV[5])
+  if old.installation == ARGV[5] then counter = old.counter end
+  if not forgotten and counter and counter >= ARGV[6] then
     return {2, '0', raw}
   end
   if old.session >= session then session = old.session + 1 end
   if not dead then previous = raw end
 end
-redis.call('HSET', KEYS[1], ARGV[1], format(session, ARGV[3], ARGV[4], ARGV[5], ARGV[6], 0))
+redis.call('HSET', KEYS[1], ARGV[1], format(session, ARGV[3], ARGV[4], ARGV[5], ARGV[6], 0, former_after(old, ARGV[5])))
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 return {0, string.format('%.0f', session), previous}

@@ -18,6 +18,6 @@ if old then
     return {2, raw}
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], format(tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6], 0))
+redis.call('HSET', KEYS[1], ARGV[1], format(tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6], 0, former_after(old, ARGV[5])))
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 return {1, ''}
