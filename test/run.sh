@@ -60,8 +60,8 @@ tier_contract() {
 	go test -p 2 -count=1 -timeout 6m -tags integration "${testflags[@]}" "${packages[@]}"
 }
 
-tier_e2e-standalone() { GATEPOST_E2E=standalone go test -count=1 -timeout 6m -tags e2e "${testflags[@]}" ./test/e2e/...; }
-tier_e2e-cluster() { GATEPOST_E2E=cluster go test -count=1 -timeout 6m -tags e2e "${testflags[@]}" ./test/e2e/...; }
+tier_e2e-standalone() { GATEPOST_TEST_E2E=standalone go test -count=1 -timeout 6m -tags e2e "${testflags[@]}" ./test/e2e/...; }
+tier_e2e-cluster() { GATEPOST_TEST_E2E=cluster go test -count=1 -timeout 6m -tags e2e "${testflags[@]}" ./test/e2e/...; }
 tier_fault() { go test -p 1 -count=1 -timeout 9m -tags e2e "${testflags[@]}" ./test/fault/...; }
 
 tier_fuzz() {
@@ -174,7 +174,7 @@ if ((${#needed[@]})); then
 fi
 if [[ " ${tiers[*]} " == *" unit "* ]]; then need_compiler; fi
 run build || exit 1
-export GATEPOST_BIN=$PWD/bin/gatepost
+export GATEPOST_TEST_BIN=$PWD/bin/gatepost
 failed=0
 for tier in "${tiers[@]}"; do
 	run "$tier" || failed=1

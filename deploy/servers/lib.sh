@@ -3,7 +3,7 @@
 
 SERVERS_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$SERVERS_HOME/../.." && pwd)
-CACHE=${GATEPOST_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/gatepost}
+CACHE=${GATEPOST_TEST_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/gatepost}
 KINDS=(mariadb redis redis-cluster kafka)
 
 say() { printf '[servers] %s\n' "$*" >&2; }

@@ -19,7 +19,7 @@ usage() {
 
 		An address that is in the environment already is used as it is, and nothing is started for it.
 		A server that runs already stays. What is missing is installed when this is root on Debian, or CI=true
-		with sudo: mariadb-server, redis-server, a Java 17 and Maven; Kafka's jars are kept in $GATEPOST_CACHE (~/.cache/gatepost).
+		with sudo: mariadb-server, redis-server, a Java 17 and Maven; Kafka's jars are kept in $GATEPOST_TEST_CACHE (~/.cache/gatepost).
 		down.sh stops them, status.sh tells which run.
 	END
 }

@@ -3,5 +3,5 @@
 //	go test -tags e2e ./test/fault
 //
 // The clusters stand on a MariaDB and a Redis of the suite's own, which deploy/servers starts, because they are killed too.
-// GATEPOST_FAULT_SECONDS is how long the load of each scenario lasts (6); the seed of a run is in its log.
+// GATEPOST_TEST_FAULT_SECONDS is how long the load of each scenario lasts (6); the seed of a run is in its log.
 package fault

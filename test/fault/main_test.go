@@ -113,13 +113,13 @@ func start(t *testing.T, mode harness.Mode) *platform.Platform {
 
 // load is how long the traffic of a scenario lasts.
 func load(t *testing.T) time.Duration {
-	text := os.Getenv("GATEPOST_FAULT_SECONDS")
+	text := os.Getenv("GATEPOST_TEST_FAULT_SECONDS")
 	if text == "" {
 		return 6 * time.Second
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("GATEPOST_FAULT_SECONDS is %q: it must be a number of seconds", text)
+		t.Fatalf("GATEPOST_TEST_FAULT_SECONDS is %q: it must be a number of seconds", text)
 	}
 	return time.Duration(n) * time.Second
 }
@@ -136,13 +136,13 @@ type scenario struct {
 func judge(t *testing.T, p *platform.Platform, s scenario) *audit.Report {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("GATEPOST_FAULT_SEED"); text != "" {
+	if text := os.Getenv("GATEPOST_TEST_FAULT_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("GATEPOST_FAULT_SEED: %v", err)
+			t.Fatalf("GATEPOST_TEST_FAULT_SEED: %v", err)
 		}
 	}
-	t.Logf("GATEPOST_FAULT_SEED=%d", seed)
+	t.Logf("GATEPOST_TEST_FAULT_SEED=%d", seed)
 	target := audit.Target{Gates: p.Addresses(), Keys: p.Keys(), Domain: platform.Domain, Token: p.Token, Timing: harness.Impatient()}
 	if s.target != nil {
 		s.target(&target)

@@ -42,18 +42,18 @@ func FromEnvironment() (Servers, error) {
 	return s, nil
 }
 
-// ModeFromEnvironment is GATEPOST_E2E.
+// ModeFromEnvironment is GATEPOST_TEST_E2E.
 func ModeFromEnvironment() (Mode, error) {
-	switch m := Mode(os.Getenv("GATEPOST_E2E")); m {
+	switch m := Mode(os.Getenv("GATEPOST_TEST_E2E")); m {
 	case Standalone, Cluster:
 		return m, nil
 	default:
-		return "", fmt.Errorf("GATEPOST_E2E is %q: it must be standalone or cluster", m)
+		return "", fmt.Errorf("GATEPOST_TEST_E2E is %q: it must be standalone or cluster", m)
 	}
 }
 
 var binary = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("GATEPOST_BIN"); path != "" {
+	if path := os.Getenv("GATEPOST_TEST_BIN"); path != "" {
 		return filepath.Abs(path)
 	}
 	dir, err := os.MkdirTemp("", "gatepost-bin-")
@@ -68,12 +68,12 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// Binary is GATEPOST_BIN, or the binary built once for this test program; CleanBinary removes that one.
+// Binary is GATEPOST_TEST_BIN, or the binary built once for this test program; CleanBinary removes that one.
 func Binary() (string, error) { return binary() }
 
 // CleanBinary removes what Binary has built.
 func CleanBinary() {
-	if path, err := binary(); err == nil && os.Getenv("GATEPOST_BIN") == "" {
+	if path, err := binary(); err == nil && os.Getenv("GATEPOST_TEST_BIN") == "" {
 		_ = os.RemoveAll(filepath.Dir(path)) // it lies in the system's temporary directory
 	}
 }
