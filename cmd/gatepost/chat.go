@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/gatepost/gatepost/cmd/gatepost/internal/chat"
+	"github.com/gatepost/gatepost/cmd/gatepost/internal/clientstore"
 	"github.com/gatepost/gatepost/cmd/gatepost/internal/target"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
-	"github.com/gatepost/gatepost/sdk/go/sqlitestore"
 	"github.com/spf13/cobra"
 )
 
@@ -43,7 +43,7 @@ successor overtook. A second chat of the same user on another machine wins, and 
 			if err != nil {
 				return err
 			}
-			store, err := sqlitestore.Open(path)
+			store, err := clientstore.Open(path)
 			if err != nil {
 				return err
 			}

@@ -32,6 +32,9 @@ type Store struct {
 
 // Open opens or creates the file at path, readable by its owner alone, and locks it until Close. If another process or Store
 // holds it, the error wraps gatepost.ErrStoreInUse.
+//
+// The first Open of a process compiles SQLite from WebAssembly, which takes most of a second. A program that starts often may keep
+// the result on disk: sqlite3.RuntimeConfig with a wazero compilation cache, set before.
 func Open(path string) (*Store, error) {
 	s, err := open(path)
 	if errors.Is(err, sqlite3.BUSY) || errors.Is(err, sqlite3.LOCKED) {

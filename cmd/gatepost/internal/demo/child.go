@@ -7,9 +7,9 @@ import (
 	"io"
 	"sync"
 
+	"github.com/gatepost/gatepost/cmd/gatepost/internal/clientstore"
 	"github.com/gatepost/gatepost/cmd/gatepost/internal/target"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
-	"github.com/gatepost/gatepost/sdk/go/sqlitestore"
 )
 
 // childSpec tells a client process, by stdin, what to be and to do.
@@ -65,7 +65,7 @@ func RunChild(ctx context.Context, t *target.Target, in io.Reader, out io.Writer
 }
 
 func childClient(ctx context.Context, t *target.Target, spec childSpec, in io.Reader, say func(event)) error {
-	store, err := sqlitestore.Open(spec.Store)
+	store, err := clientstore.Open(spec.Store)
 	if err != nil {
 		return err
 	}

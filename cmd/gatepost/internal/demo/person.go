@@ -8,8 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/gatepost/gatepost/cmd/gatepost/internal/clientstore"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
-	"github.com/gatepost/gatepost/sdk/go/sqlitestore"
 )
 
 // person is a user with a client in this process.
@@ -25,7 +25,7 @@ type person struct {
 
 // login opens the store at path and brings user online. onMessage may be nil.
 func (r *run) login(ctx context.Context, user gatepost.User, path string, onMessage func(gatepost.Message) error) (*person, error) {
-	store, err := sqlitestore.Open(path)
+	store, err := clientstore.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("store of %s: %w", user.UID, err)
 	}
