@@ -118,8 +118,12 @@ func (c *conn) readEnded(err error) {
 	c.closeLocked(c.causeOfLocked(err))
 }
 
-// errLeaving ends reading: the connection is closing, or draining.
-var errLeaving = errors.New("connection leaves")
+var (
+	// errLeaving ends reading: the connection is closing, or draining.
+	errLeaving = errors.New("connection leaves")
+	// errLateBody: a header came, and its body did not follow in time.
+	errLateBody = errors.New("late body")
+)
 
 // readFrame waits for one frame and acts on it. While it waits it holds nothing but scratch.
 func (c *conn) readFrame() error {
@@ -139,6 +143,9 @@ func (c *conn) readFrame() error {
 		c.nc.SetReadDeadline(time.Now().Add(c.g.cfg.BodyTimeout))
 	}
 	body, err := wire.ReadBody(c.nc, h, onWire)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errLateBody
+	}
 	if err != nil {
 		return err
 	}
@@ -218,9 +225,12 @@ func (c *conn) causeOfLocked(err error) cause {
 	switch {
 	case errors.As(err, &refused):
 		return cause{code: refused.Code, reason: refused.Reason}
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, errLateBody):
 		if c.session == nil && !time.Now().Before(c.loginBy) {
 			return cause{code: status.LoginTimeout, reason: fmt.Sprintf("no login within %v", c.g.cfg.LoginTimeout)}
+		}
+		if errors.Is(err, errLateBody) {
+			return cause{code: status.Idle, reason: fmt.Sprintf("the body of a frame did not come within %v", c.g.cfg.BodyTimeout)}
 		}
 		return cause{code: status.Idle, reason: fmt.Sprintf("nothing came for %v", c.g.cfg.idle())}
 	case errors.Is(err, wire.ErrTooLarge), errors.Is(err, wire.ErrMagic), errors.Is(err, wire.ErrVersion),

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudwego/prutal"
+
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/limits"
@@ -129,7 +131,14 @@ func TestDeadlines(t *testing.T) {
 		g := startGate(t, func(c *Config) { c.BodyTimeout = soon }, newFake(1))
 		c := g.login("u", 1)
 		c.write(wire.Header{Cmd: cmdC2C, Length: 1000, Flags: wire.FlagSealed}.Append(nil))
-		c.closes(status.Idle)
+		f := c.recv()
+		var r clientpb.Refusal
+		if err := prutal.Unmarshal(f.body, &r); err != nil || f.Cmd != cmdClose || f.Status != status.Idle {
+			t.Fatal(f, err)
+		}
+		if want := fmt.Sprintf("the body of a frame did not come within %v", soon); r.Reason != want {
+			t.Fatalf("%q, want %q", r.Reason, want)
+		}
 	})
 }
 
