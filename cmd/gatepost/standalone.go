@@ -18,7 +18,8 @@ When it serves, one line on stdout says so, and where (port 0 in an address mean
 
   READY standalone tcp=127.0.0.1:7100 tls=127.0.0.1:7101 admin=127.0.0.1:7190 key=1:...
 
-SIGTERM and SIGINT stop it in order: clients are told to leave, what is in flight is answered, the database is closed last.
+SIGTERM and SIGINT stop it in order: what the gate has read is answered, clients are told to leave, the database is closed last.
+A request that the gate had not read yet gets no answer; clients send it again when they are back.
 A second signal ends it at once. The admin port has /metrics, /healthz, /readyz, /debug/pprof and /loglevel:
 
   curl -X PUT -d debug http://127.0.0.1:7190/loglevel`,
