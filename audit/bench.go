@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,6 +66,18 @@ type CPU struct {
 	Parts map[string]float64 `json:"parts,omitempty"` // by process
 }
 
+// parts are the processes by name, in brackets; empty when there is one or none.
+func (c CPU) parts() string {
+	if len(c.Parts) < 2 {
+		return ""
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(c.Parts)) {
+		parts = append(parts, fmt.Sprintf("%s %.1f", name, c.Parts[name]))
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
 // Latency in milliseconds.
 type Latency struct {
 	P50  float64 `json:"p50"`
@@ -82,7 +96,7 @@ func (r Result) String() string {
 	}{{"ack", r.Ack}, {"delivery", r.Delivery}} {
 		fmt.Fprintf(&b, "%-10s p50 %.2f ms, p99 %.2f ms, p999 %.2f ms\n", l.name, l.v.P50, l.v.P99, l.v.P999)
 	}
-	fmt.Fprintf(&b, "server CPU %10.1f µs a message %v; clients %.1f µs\n%s\n", r.ServerCPU.Total, r.ServerCPU.Parts, r.ClientCPUUS, r.Verdict)
+	fmt.Fprintf(&b, "server CPU %10.1f µs a message%s; clients %.1f µs\n%s\n", r.ServerCPU.Total, r.ServerCPU.parts(), r.ClientCPUUS, r.Verdict)
 	return b.String()
 }
 
