@@ -8,7 +8,10 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 
 	gatepost "github.com/gatepost/gatepost/sdk/go"
 	"github.com/ncruces/go-sqlite3"
@@ -30,7 +33,7 @@ type Store struct {
 	durable bool // how synchronous stands
 }
 
-// Open opens or creates the file at path, readable by its owner alone, and locks it until Close. If another process or Store
+// Open opens or creates the file at path, it and its -wal readable by their owner alone, and locks it until Close. If another process or Store
 // holds it, the error wraps gatepost.ErrStoreInUse.
 //
 // The first Open of a process compiles SQLite from WebAssembly, which takes most of a second. A program that starts often may keep
@@ -52,7 +55,13 @@ func open(path string) (_ *Store, err error) {
 		return nil, err
 	}
 	f.Close()
-	db, err := sqlite3.OpenFlags(path, sqlite3.OPEN_READWRITE)
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// modeof: the -wal file, which holds messages too, is to have the mode of the file beside it.
+	escaped := strings.ReplaceAll(url.QueryEscape(absolute), "+", "%20") // SQLite takes + as it is
+	db, err := sqlite3.OpenFlags("file:"+escaped+"?modeof="+escaped, sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
 	if err != nil {
 		return nil, err
 	}
