@@ -130,7 +130,7 @@ func TestDataDirectoryIsPrivateAndKept(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	for name, want := range map[string]os.FileMode{"": 0o700, KeysName: 0o600, tlsKeyName: 0o600} {
+	for name, want := range map[string]os.FileMode{"": 0o700, KeysName: 0o600, tlsKeyName: 0o600, sqliteName: 0o600} {
 		info, err := os.Stat(filepath.Join(cfg.DataDir, name))
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%q: %v %v, want %v", name, info, err, want)

@@ -5,7 +5,9 @@ import (
 	stdsql "database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
@@ -149,6 +151,13 @@ func connect(cfg Config) (*DB, error) {
 
 // openSQLite opens one of the two pools: a single connection that writes, so that writers queue in Go and not in SQLite's busy handler, or the reading ones.
 func openSQLite(cfg Config, reading bool) (*stdsql.DB, error) {
+	// SQLite gives the files beside it the mode of this one: all of them hold messages.
+	// It is never opened when it is there already: closing it would drop the locks of this process.
+	if f, err := os.OpenFile(cfg.Path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
+		f.Close()
+	} else if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
 	q := url.Values{}
 	q.Set("_txlock", "immediate")
 	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", cfg.LockTimeout.Milliseconds()))
