@@ -30,15 +30,16 @@ type Client struct {
 	end context.CancelFunc
 
 	// any goroutine
-	events  chan func()   // run on the loop, in order
-	quit    chan struct{} // closed by Close
-	quitted atomic.Bool
-	done    chan struct{} // closed when the loop has ended
-	err     error         // of closing; valid after done
-	state   atomic.Uint32
-	offset  atomic.Int64 // server's clock minus this device's, in nanoseconds
-	sends   sendQueue
-	app     appQueue
+	events   chan func()   // run on the loop, in order
+	quit     chan struct{} // closed by Close
+	quitted  atomic.Bool
+	done     chan struct{} // closed when the loop has ended
+	err      error         // of closing; valid after done
+	state    atomic.Uint32
+	offset   atomic.Int64          // server's clock minus this device's, in nanoseconds
+	lastLost atomic.Pointer[error] // what ended the last connection or attempt; nil: nothing yet
+	sends    sendQueue
+	app      appQueue
 
 	// owned by the loop
 	id        Identity
@@ -275,7 +276,8 @@ func earliest(times ...time.Time) (first time.Time) {
 }
 
 // Login begins to connect, and goes on whenever the connection is lost until Logout, Close or a stay-away. It returns
-// when the Client is online for the first time, with the *Error of a stay-away, or when ctx ends: the Client goes on then.
+// when the Client is online for the first time, with the *Error of a stay-away, or when ctx ends: the Client goes on then,
+// and the error wraps what ended the last attempt too.
 func (c *Client) Login(ctx context.Context) error {
 	result := make(chan error, 1)
 	if !c.post(func() { c.startLogin(result) }) {
@@ -285,6 +287,9 @@ func (c *Client) Login(ctx context.Context) error {
 	case err := <-result:
 		return err
 	case <-ctx.Done():
+		if last := c.lastLost.Load(); last != nil {
+			return fmt.Errorf("gatepost: login: %w; last attempt: %w", ctx.Err(), *last)
+		}
 		return ctx.Err()
 	case <-c.quit:
 		return ErrClosed

@@ -251,6 +251,7 @@ func (c *Client) lost(err error) {
 		wait = l.backoff.next(retryAfter)
 	}
 	l.retryAt = time.Now().Add(wait)
+	c.lastLost.Store(&err)
 	c.setState(StateChange{State: Offline, Err: err})
 }
 

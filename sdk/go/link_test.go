@@ -224,6 +224,20 @@ func TestFailoverWalksTheGates(t *testing.T) {
 	})
 }
 
+func TestLoginThatRunsOutOfTimeSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a := newFakeGate(t), &app{}
+		cfg := a.config(g, memstore.New())
+		refused := errors.New("refused")
+		cfg.Dialer = func(context.Context, string, string) (net.Conn, error) { return nil, refused }
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := start(t, cfg).Login(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, refused) {
+			t.Errorf("login: %v", err)
+		}
+	})
+}
+
 // A gate that takes frames and answers none is found out, by the keepalive too; NetworkChanged finds out at once.
 func TestSilentGateIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
