@@ -4,7 +4,7 @@
 // the order in which its sender's device sent it, over reconnects and restarts of the app [G1, G2, G3].
 //
 //	client, err := gatepost.New(gatepost.Config{
-//		Gates:     []string{"tcp://gate.example.com:7400"},
+//		Gates:     []string{"tcp://gate.example.com:7100"},
 //		Keys:      []gatepost.Key{key},
 //		User:      gatepost.User{Domain: "shop", UID: "alice"},
 //		Device:    gatepost.Android,

@@ -20,7 +20,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	client, err := gatepost.New(gatepost.Config{
-		Gates:  []string{"tcp://localhost:7400"},
+		Gates:  []string{"tcp://localhost:7100"},
 		Keys:   []gatepost.Key{key},
 		User:   gatepost.User{Domain: "shop", UID: "alice"},
 		Device: gatepost.Desktop,
