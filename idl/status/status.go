@@ -67,6 +67,11 @@ const (
 	StayAway
 )
 
+// String is the behaviour as people say it.
+func (b Behaviour) String() string {
+	return [...]string{"done", "never retry", "retry later", "reconnect", "stay away"}[min(b, StayAway)]
+}
+
 // Behaviour tells what a client does on c [P-7.1]. A code beyond the known ranges counts as StayAway.
 func (c Code) Behaviour() Behaviour {
 	switch {
