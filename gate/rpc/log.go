@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/cloudwego/kitex/pkg/klog"
@@ -22,6 +23,9 @@ func UseLogger(logger *slog.Logger) {
 // bridge is slog as Kitex's logger. Level and output are slog's: Kitex cannot change them.
 type bridge struct{ log *slog.Logger }
 
+// A node that is away is told once by us; Kitex would tell of each of its own attempts to reach it, in every beat.
+const retryNotice = "KITEX: auto retry"
+
 func (b *bridge) print(ctx context.Context, level slog.Level, message string) {
 	b.log.LogAttrs(ctx, level, "kitex", slog.String("message", message))
 }
@@ -29,6 +33,9 @@ func (b *bridge) print(ctx context.Context, level slog.Level, message string) {
 const levelTrace = slog.LevelDebug - 4
 
 func (b *bridge) logf(ctx context.Context, level slog.Level, format string, v []any) {
+	if strings.HasPrefix(format, retryNotice) {
+		level = slog.LevelDebug
+	}
 	if b.log.Enabled(ctx, level) {
 		b.print(ctx, level, fmt.Sprintf(format, v...))
 	}

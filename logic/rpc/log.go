@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/cloudwego/kitex/pkg/klog"
@@ -22,6 +23,9 @@ func bridge(logger *slog.Logger) {
 // kitexLog is klog's face of a slog.Logger. Kitex's fatal is an error here: only main ends the process.
 type kitexLog struct{ to *slog.Logger }
 
+// A gate that is away is told by us; Kitex would tell of each of its own attempts to reach it, too.
+const retryNotice = "KITEX: auto retry"
+
 func (k kitexLog) log(level slog.Level, text string) {
 	k.to.LogAttrs(context.Background(), level, "kitex", slog.String("text", text))
 }
@@ -33,6 +37,9 @@ func (k kitexLog) line(level slog.Level, v []any) {
 }
 
 func (k kitexLog) format(level slog.Level, format string, v []any) {
+	if strings.HasPrefix(format, retryNotice) {
+		level = slog.LevelDebug
+	}
 	if k.to.Enabled(context.Background(), level) {
 		k.log(level, fmt.Sprintf(format, v...))
 	}
