@@ -96,7 +96,12 @@ func (r Result) String() string {
 	}{{"ack", r.Ack}, {"delivery", r.Delivery}} {
 		fmt.Fprintf(&b, "%-10s p50 %.2f ms, p99 %.2f ms, p999 %.2f ms\n", l.name, l.v.P50, l.v.P99, l.v.P999)
 	}
-	fmt.Fprintf(&b, "server CPU %10.1f µs a message%s; clients %.1f µs\n%s\n", r.ServerCPU.Total, r.ServerCPU.parts(), r.ClientCPUUS, r.Verdict)
+	if len(r.ServerCPU.Parts) == 0 {
+		fmt.Fprintln(&b, "server CPU not measured: the servers were not started here")
+	} else {
+		fmt.Fprintf(&b, "server CPU %10.1f µs a message%s; clients %.1f µs\n", r.ServerCPU.Total, r.ServerCPU.parts(), r.ClientCPUUS)
+	}
+	fmt.Fprint(&b, r.Verdict)
 	return b.String()
 }
 

@@ -43,6 +43,9 @@ it runs on this machine and was started here) and the verdict. Exit code 1 when 
   gatepost bench c2c --servers tcp://10.0.0.21:7100 --keys-file keys.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if b.Pairs < 1 || b.Window < 1 || b.Duration <= 0 || b.Warmup < 0 {
+				return usageError{errors.New("--pairs, --window and --duration must be above zero")}
+			}
 			o, err := s.open(cmd.Context())
 			if err != nil {
 				return err
