@@ -61,6 +61,6 @@ fi
 "$gatepost" demo --data-dir "$data"
 cat <<END
 
-The platform stays up (gatepost is $gatepost); its log is $log. Ctrl-C stops it. Its data stays in $data; the next make run finds it again.
+The platform stays up; its log is $log. Ctrl-C stops it. Its data stays in $data; the next make run finds it again.
 END
 wait "$pid"

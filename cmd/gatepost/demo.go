@@ -50,7 +50,7 @@ Exit code 0 only if every step held.`,
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "\nEvery step held.")
 			if !exit {
-				demo.GoOn(cmd.OutOrStdout(), to.DataDir)
+				demo.GoOn(cmd.OutOrStdout(), os.Args[0], to.DataDir)
 			}
 			return nil
 		},

@@ -106,13 +106,13 @@ func (r *run) leaveAll() {
 // store is the path of a store that lasts as long as this run.
 func (r *run) store(name string) string { return filepath.Join(r.tmp, name+".db") }
 
-// GoOn prints the commands to go on by hand with the platform in dataDir.
-func GoOn(w io.Writer, dataDir string) {
+// GoOn prints the commands to go on by hand with the platform in dataDir, for a shell that knows this binary as gatepost.
+func GoOn(w io.Writer, gatepost, dataDir string) {
 	fmt.Fprintf(w, `
 Go on by hand, in two terminals:
-  gatepost chat --data-dir %[1]s --uid alice --to bob
-  gatepost chat --data-dir %[1]s --uid bob --to alice
+  %[1]s chat --data-dir %[2]s --uid alice --to bob
+  %[1]s chat --data-dir %[2]s --uid bob --to alice
 Kill one of them while the other writes, and start it again. What it does under load, with a verdict:
-  gatepost bench c2c --servers running --data-dir %[1]s
-`, dataDir)
+  %[1]s bench c2c --servers running --data-dir %[2]s
+`, gatepost, dataDir)
 }
