@@ -123,11 +123,11 @@ func (f field) redacted() any {
 	return f.plain()
 }
 
-// redactDSN hides the password in user:password@protocol(address)/name.
+// redactDSN hides the password in user:password@protocol(address)/name, and all of what does not look like that.
 func redactDSN(dsn string) string {
 	at := strings.LastIndexByte(dsn, '@')
 	if at < 0 {
-		return dsn
+		return "(redacted)" // what it means is not known, and so not what is secret in it
 	}
 	user, _, ok := strings.Cut(dsn[:at], ":")
 	if !ok {
