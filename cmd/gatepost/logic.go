@@ -15,7 +15,7 @@ It needs the keys file that all nodes share (tokens are checked with the secrets
 (gatepost migrate up) and a Redis. Gates call it at --rpc, which must be reachable for them and for nobody else; if that is not the
 address they are to use, set logic.rpc_address. Secrets are better kept out of the command line: GATEPOST_SQL_DSN, GATEPOST_REDIS_PASSWORD.
 
-When it serves, one line on stdout says so: READY logic rpc=... admin=...
+When it serves, one line on stdout says so: READY logic rpc=... admin=... key=1:...
 SIGTERM stops it in order: gates are told, calls in flight end, what was accepted is delivered, the database is closed last.`,
 		Example: `  GATEPOST_SQL_DSN='gatepost:secret@tcp(10.0.0.5:3306)/gatepost' \
     gatepost logic --keys-file keys.json --redis 10.0.0.6:6379 --rpc 10.0.0.11:7120 --domains shop,drivers`,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -16,7 +17,7 @@ func migrateCommand() *cobra.Command {
 		Long: `The schema of the database is made and changed by these commands only; a logic node whose database has another one does not start.
 A standalone process brings its own database up to date.
 
-The database is named as for a logic node: --mysql, sql.dsn in the file, or GATEPOST_SQL_DSN.`,
+The database itself must be there: CREATE DATABASE gatepost. It is named as for a logic node: --mysql, sql.dsn in the file, or GATEPOST_SQL_DSN.`,
 		Example: "  gatepost migrate up --mysql 'gatepost:secret@tcp(127.0.0.1:3306)/gatepost'\n  gatepost migrate status --config gatepost.yaml",
 	}
 	cmd.AddCommand(
@@ -36,6 +37,9 @@ func migrateSubcommand(use, short string, do func(*cobra.Command, app.Config) er
 			cfg, err := src.load(cmd, app.Logic)
 			if err != nil {
 				return err
+			}
+			if cfg.SQL.DSN == "" {
+				return usageError{errors.New("no database is named: use --mysql, sql.dsn in the file, or GATEPOST_SQL_DSN")}
 			}
 			if err := cfg.SQL.Validate(); err != nil {
 				return usageError{err}

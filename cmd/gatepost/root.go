@@ -47,5 +47,11 @@ func newRoot() (root *cobra.Command, started *bool) {
 	add("setup", keysCommand(), migrateCommand(), configCommand(), tokenCommand())
 	add("clients", chatCommand(), demoCommand(), auditCommand(), benchCommand())
 	root.AddCommand(versionCommand(), demoClientCommand())
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() {
+			// Without these cobra would answer a command that does not exist with help, and with success.
+			c.Args, c.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	return root, started
 }

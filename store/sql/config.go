@@ -57,7 +57,7 @@ func (c Config) Validate() error {
 		case err != nil:
 			fault("store dsn: it does not parse (it should look like user:password@tcp(host:port)/database)")
 		case dsn.DBName == "":
-			fault("store dsn: it names no database")
+			fault("store dsn: it names no database (it should look like user:password@tcp(host:port)/database)")
 		}
 		if c.DialTimeout <= 0 || c.IOTimeout <= 0 {
 			fault("store: the timeouts must be positive: a database that hangs would hang its callers")
