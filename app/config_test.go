@@ -68,7 +68,7 @@ func TestUnknownKeysAreRefusedByName(t *testing.T) {
 		"set":              {Sources{Set: []string{"gate.keepalife=1s"}}, `"gate.keepalife"`},
 		"set without =":    {Sources{Set: []string{"gate.keepalive"}}, "key=value"},
 		"no such file":     {Sources{File: "/nowhere/c.yaml"}, "/nowhere/c.yaml"},
-		"value of no kind": {Sources{Set: []string{"gate.keepalive=soon"}}, "gate.Keepalive"},
+		"value of no kind": {Sources{Set: []string{"gate.keepalive=soon"}}, "gate.keepalive"},
 	} {
 		if _, err := Load(Gate, c.src); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error that names %s", name, err, c.want)
@@ -161,6 +161,15 @@ func TestSnake(t *testing.T) {
 	for in, want := range map[string]string{"ListenTCP": "listen_tcp", "TLSCert": "tls_cert", "MaxInFlight": "max_in_flight", "DSN": "dsn", "IOTimeout": "io_timeout", "rpc_address": "rpc_address"} {
 		if got := snake(in); got != want {
 			t.Errorf("snake(%s) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestValuesThatDoNotParseAreNamedAsFilesNameThem(t *testing.T) {
+	_, err := Load(Standalone, Sources{Set: []string{"gate.keepalive=3", "gate.max_in_flight=abc", "stop_grace=x"}})
+	for _, want := range []string{"gate.keepalive: ", "gate.max_in_flight: ", "stop_grace: ", "written like"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
 		}
 	}
 }

@@ -60,9 +60,34 @@ func Load(role Role, src Sources) (Config, error) {
 		Result:           &cfg,
 	}})
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, fmt.Errorf("configuration: %w", valueFaults(err))
 	}
 	return cfg, nil
+}
+
+// valueFaults names the settings whose values do not parse as files name them; the decoder names fields of structs.
+func valueFaults(err error) error {
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
+		var faults []error
+		for _, e := range many.Unwrap() {
+			faults = append(faults, valueFaults(e))
+		}
+		return errors.Join(faults...)
+	}
+	var one *mapstructure.DecodeError
+	if !errors.As(err, &one) {
+		return err
+	}
+	words := strings.Split(one.Name(), ".")
+	for i, w := range words {
+		words[i] = snake(w)
+	}
+	fault := fmt.Errorf("%s: %w", strings.Join(words, "."), one.Unwrap())
+	if strings.Contains(fault.Error(), "duration") {
+		return fmt.Errorf("%w (a time is written like 500ms, 30s or 1h30m)", fault)
+	}
+	return fault
 }
 
 func (s *Sources) loadFile(ko *koanf.Koanf) error {
