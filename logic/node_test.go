@@ -245,6 +245,25 @@ func TestSweepWalksToTheEnd(t *testing.T) {
 	}
 }
 
+// What has expired is told by this node's clock: a node whose clock is off, or that cannot know, removes nothing.
+func TestSweepNeedsARightClock(t *testing.T) {
+	w := newWorld(t, func(w *world, s *setup) {
+		s.cfg.SweepEvery, s.cfg.SweepPause = time.Millisecond, 0
+		w.nodes.err = store.ErrClockSkew
+	})
+	sweeps := func() int {
+		w.sweeper.mu.Lock()
+		defer w.sweeper.mu.Unlock()
+		return w.sweeper.steps + w.sweeper.retired
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := sweeps(); n != 0 {
+		t.Errorf("%d steps with a wrong clock", n)
+	}
+	w.nodes.set(nil)
+	eventually(t, "it sweeps once the clock is right", func() bool { return sweeps() > 0 })
+}
+
 func TestConfigAndDeps(t *testing.T) {
 	if err := Default().Validate(); err != nil {
 		t.Fatal(err)

@@ -24,11 +24,15 @@ func (n *Node) sweepLoop(ctx context.Context) {
 	}
 }
 
-// sweepOnce does one whole walk, if this node gets the lease, and keeps it.
+// sweepOnce does one whole walk, if this node gets the lease, and keeps it. What has expired is told by this node's clock, so it ends
+// where that is off or cannot be checked: whether ids may be made says so.
 func (n *Node) sweepOnce(ctx context.Context) error {
 	ttl := max(n.cfg.SweepEvery, 2*n.cfg.CommitTimeout+n.cfg.SweepPause)
 	var leasedAt time.Time
 	mine := func() (bool, error) {
+		if !n.ids.ready() {
+			return false, nil
+		}
 		if !leasedAt.IsZero() && time.Since(leasedAt) < ttl/3 {
 			return true, nil
 		}
