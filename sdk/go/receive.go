@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -40,7 +39,7 @@ type inbox struct {
 // jump holds back a sequence from the number that did not follow on.
 type jump struct {
 	held  map[uint64]held // by number
-	limit uint64          // numbers from here on were left at the server, and are until this is settled
+	limit uint64          // numbers from here on were left at the server, and are until this is settled; 0: none
 }
 
 type held struct {
@@ -228,10 +227,10 @@ func (c *Client) hold(key MarkKey, m Message) {
 			in.left = true
 			return
 		}
-		j = &jump{held: map[uint64]held{}, limit: math.MaxUint64}
+		j = &jump{held: map[uint64]held{}}
 		in.jumps[key] = j
 	}
-	if _, there := j.held[m.TargetSeq]; there || m.TargetSeq >= j.limit {
+	if _, there := j.held[m.TargetSeq]; there || j.limit != 0 && m.TargetSeq >= j.limit {
 		return
 	}
 	size := len(m.Content) + messageOverhead
@@ -284,7 +283,7 @@ func (c *Client) release(key MarkKey, settled uint64) {
 		}
 	}
 	delete(in.jumps, key)
-	if j.limit != math.MaxUint64 {
+	if j.limit != 0 {
 		c.pull.wantForJump() // what was left at the server follows on
 	}
 }

@@ -1,6 +1,7 @@
 package gatepost_test
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -231,6 +232,35 @@ func TestForgedJumpsAreBounded(t *testing.T) {
 		kept, _ := store.Load()
 		if len(kept.Marks) > 65 {
 			t.Fatalf("%d marks", len(kept.Marks))
+		}
+	})
+}
+
+// The highest number there is jumps like any other: it is passed and shown, and takes nobody's place.
+func TestHighestNumberIsPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a := newFakeGate(t), &app{}
+		for i := range uint64(300) { // more than may jump at a time, and before bob's in the inbox
+			g.inbox = append(g.inbox, &clientpb.Message{
+				MsgId: 1 + i, From: &clientpb.User{Domain: "d", Uid: "mallory"}, Stream: 100 + i, TargetSeq: math.MaxUint64,
+			})
+		}
+		g.inbox = append(g.inbox, &clientpb.Message{MsgId: 1000, From: &clientpb.User{Domain: "d", Uid: "bob"}, Stream: 1, TargetSeq: 7})
+		c := start(t, a.config(g, memstore.New()))
+		login(t, c)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := a.seqsOf("bob"); !slices.Equal(got, []uint64{7}) {
+			t.Errorf("shown of bob's: %v", got)
+		}
+		if n := len(g.inbox); n != 0 {
+			t.Errorf("%d messages are never confirmed", n)
+		}
+		before := g.count(cmdPull)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := g.count(cmdPull) - before; n > 1 {
+			t.Errorf("%d pulls in a quiet minute", n)
 		}
 	})
 }
