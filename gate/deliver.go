@@ -72,7 +72,7 @@ func (c *conn) deliver(p *gatepb.Payload, it *gatepb.Item) gatepb.DeliverOutcome
 	f := outFrame{cmd: uint16(p.Cmd), live: true, body: p.Body}
 	if p.Durable && c.out.syncOwed || len(p.Body) > limits.BodyToClientBytes || !c.queueLocked(f) {
 		c.g.metrics.held.Inc()
-		if p.Durable {
+		if p.Durable || p.Cmd == uint32(clientpb.Cmd_CMD_SYNC) {
 			c.oweSyncLocked()
 		}
 		return gatepb.DeliverOutcome_DELIVER_HELD

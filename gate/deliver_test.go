@@ -205,6 +205,39 @@ func TestSlowReaderGetsSync(t *testing.T) {
 	}
 }
 
+// A SYNC that logic sends, for a delivery that failed elsewhere, is not lost when the client's queue is half full.
+func TestSyncToASlowReaderIsOwed(t *testing.T) {
+	g := startGate(t, nil, newFake(1))
+	g.login("u", 5)
+	conn := g.connOf("u")
+	f := outFrame{cmd: uint16(cmdDeliver), live: true, body: marshal(&clientpb.Deliver{
+		Messages: []*clientpb.Message{{MsgId: 1, Content: make([]byte, 30<<10)}},
+	})}
+	for n := 0; ; n++ { // fill it without one that is held, which would owe a SYNC by itself
+		conn.mu.Lock()
+		ok := conn.queueLocked(f)
+		conn.mu.Unlock()
+		if !ok {
+			break
+		}
+		if n > 10_000 {
+			t.Fatal("never full")
+		}
+	}
+	small := &gatepb.Payload{Cmd: uint32(cmdSync)}
+	for n := 0; g.deliver1(small, &gatepb.Item{ConnId: conn.id}) == queued; n++ {
+		if n > 10_000 {
+			t.Fatal("never held")
+		}
+	}
+	conn.mu.Lock()
+	owed := conn.out.syncOwed
+	conn.mu.Unlock()
+	if !owed {
+		t.Fatal("a SYNC that did not fit is not owed")
+	}
+}
+
 // When not even answers fit, the connection closes.
 func TestSlowReaderIsClosed(t *testing.T) {
 	f := newFake(1)
