@@ -155,7 +155,7 @@ func (b *inboxBound) retireAbsent(ctx context.Context, user store.UserKey) (reti
 		if i == keep || live&d.Class.Bit() != 0 {
 			continue
 		}
-		if err := n.devices.Retire(ctx, user, d.Class, d.LoginCounter); err != nil {
+		if err := n.devices.Retire(ctx, d); err != nil {
 			return retired, err
 		}
 		retired++

@@ -174,16 +174,16 @@ func (f *fakeDevices) Register(_ context.Context, d store.Device) (bool, error) 
 	return slices.Contains(f.retired, d.Class), nil
 }
 
-func (f *fakeDevices) Retire(_ context.Context, owner store.UserKey, class store.DeviceClass, belowOrAt uint64) error {
+func (f *fakeDevices) Retire(_ context.Context, what store.Device) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return f.err
 	}
 	f.devices = slices.DeleteFunc(f.devices, func(d store.Device) bool {
-		gone := d.Owner == owner && d.Class == class && d.LoginCounter <= belowOrAt
+		gone := d.Owner == what.Owner && d.Class == what.Class && d.Installation == what.Installation && d.LoginCounter <= what.LoginCounter
 		if gone {
-			f.retired = append(f.retired, class)
+			f.retired = append(f.retired, d.Class)
 		}
 		return gone
 	})

@@ -92,7 +92,7 @@ func TestPullTellsRetiredClass(t *testing.T) {
 	if pull(&clientpb.Pull{Register: true}).Retired {
 		t.Error("a class that registers first is told that it had been retired")
 	}
-	if err := w.devices.Retire(t.Context(), w.user("bob"), 1, 3); err != nil {
+	if err := w.devices.Retire(t.Context(), w.devices.devices[0]); err != nil {
 		t.Fatal(err)
 	}
 	if !pull(&clientpb.Pull{Register: true}).Retired {

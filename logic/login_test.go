@@ -182,7 +182,7 @@ func TestSlowAuthenticatorIsBoundedAndAlone(t *testing.T) {
 func TestLogout(t *testing.T) {
 	w := newWorld(t, nil)
 	r := w.online("ann", 1, 1, 100)
-	w.devices.devices = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 3}}
+	w.devices.devices = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 3, Installation: [16]byte(bytes.Repeat([]byte{9}, 16))}}
 	logout := func() *logicpb.Answer {
 		f := frame(t, "ann", 100, clientpb.Cmd_CMD_LOGOUT, &clientpb.Logout{})
 		f.Session.Number = r.Session

@@ -31,9 +31,9 @@ type Inbox interface {
 type Devices interface {
 	// Register owes class the user's messages from now on. retired: it had been registered before and was retired since.
 	Register(ctx context.Context, d store.Device) (retired bool, err error)
-	// Retire stops owing class the user's messages, and removes the rows that only it had not confirmed.
-	// It does nothing when the class has registered with a login counter above belowOrAt.
-	Retire(ctx context.Context, owner store.UserKey, class store.DeviceClass, belowOrAt uint64) error
+	// Retire stops owing d's class the user's messages, and removes the rows that only it had not confirmed.
+	// It does nothing when another installation has registered the class since, or d's own with a higher login counter.
+	Retire(ctx context.Context, d store.Device) error
 	// List returns the registered device classes of a user.
 	List(ctx context.Context, owner store.UserKey) ([]store.Device, error)
 }

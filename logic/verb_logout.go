@@ -7,6 +7,7 @@ import (
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/store"
 )
 
 // logout stops owing messages to the device class and ends the session. The database comes first: while it is away the client is
@@ -21,7 +22,8 @@ func (n *Node) logout(ctx context.Context, c *call, _ *clientpb.Logout) {
 	s := c.session
 	storeCtx, cancel := context.WithTimeout(ctx, n.cfg.CommitTimeout)
 	defer cancel()
-	if err := n.devices.Retire(storeCtx, s.user, s.class, s.counter); err != nil {
+	device := store.Device{Owner: s.user, Class: s.class, LoginCounter: s.counter, Installation: s.installation}
+	if err := n.devices.Retire(storeCtx, device); err != nil {
 		c.refuse(status.Wrap(status.Unavailable, err, "the logout could not be stored now"))
 		return
 	}

@@ -85,14 +85,16 @@ func (db *DB) Register(ctx context.Context, d store.Device) (retired bool, err e
 var errVanished = errors.New("a device vanished")
 
 // Retire stops owing class the user's messages, and removes the rows that only it had not confirmed, in bounded chunks.
-// It does nothing when the class has registered with a login counter above belowOrAt. What no class has confirmed stays, also when the last class retires:
-// it waits for whoever registers next. Retiring again finishes what an error interrupted.
-func (db *DB) Retire(ctx context.Context, owner store.UserKey, class store.DeviceClass, belowOrAt uint64) error {
-	done, err := db.retire(ctx, owner, class, func(d *deviceRow) bool { return d.counter <= belowOrAt })
+// It does nothing when another installation has registered the class since d did, or d's own with a higher login counter: what is late ends nothing newer (G5).
+// What no class has confirmed stays, also when the last class retires: it waits for whoever registers next. Retiring again finishes what an error interrupted.
+func (db *DB) Retire(ctx context.Context, d store.Device) error {
+	done, err := db.retire(ctx, d.Owner, d.Class, func(row *deviceRow) bool {
+		return row.installation == d.Installation && row.counter <= d.LoginCounter
+	})
 	if err != nil || !done {
 		return err
 	}
-	return db.removeComplete(ctx, owner)
+	return db.removeComplete(ctx, d.Owner)
 }
 
 // retire clears the class's bit if may says so; done: the class is retired, now or before.

@@ -219,7 +219,7 @@ func testRetireRace(t *testing.T, db Database) {
 			}
 		})
 		wg.Go(func() {
-			if err := db.Devices.Retire(t.Context(), user, ios, 1); err != nil {
+			if err := db.Devices.Retire(t.Context(), deviceOf(user, ios, 1)); err != nil {
 				t.Error(err)
 			}
 		})

@@ -26,7 +26,7 @@ type Inbox interface {
 // Devices is logic's port of that name.
 type Devices interface {
 	Register(ctx context.Context, d store.Device) (retired bool, err error)
-	Retire(ctx context.Context, owner store.UserKey, class store.DeviceClass, belowOrAt uint64) error
+	Retire(ctx context.Context, d store.Device) error
 	List(ctx context.Context, owner store.UserKey) ([]store.Device, error)
 }
 
@@ -214,11 +214,23 @@ func (db Database) confirm(t testing.TB, owner store.UserKey, class store.Device
 
 func (db Database) register(t testing.TB, owner store.UserKey, class store.DeviceClass, counter uint64) (retired bool) {
 	t.Helper()
-	retired, err := db.Devices.Register(t.Context(), store.Device{Owner: owner, Class: class, LoginCounter: counter, Installation: [16]byte{byte(class)}, SeenAt: start})
+	retired, err := db.Devices.Register(t.Context(), deviceOf(owner, class, counter))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return retired
+}
+
+func (db Database) retire(t testing.TB, owner store.UserKey, class store.DeviceClass, counter uint64) {
+	t.Helper()
+	if err := db.Devices.Retire(t.Context(), deviceOf(owner, class, counter)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deviceOf is the same installation for each class of a user.
+func deviceOf(owner store.UserKey, class store.DeviceClass, counter uint64) store.Device {
+	return store.Device{Owner: owner, Class: class, LoginCounter: counter, Installation: [16]byte{byte(class)}, SeenAt: start}
 }
 
 func (db Database) rows(t testing.TB, want int) {
