@@ -131,6 +131,33 @@ func TestLoginWithoutPresence(t *testing.T) {
 	}
 }
 
+// A counter that the table of sessions has forgotten is known to the database: a store that was restored is found out all the same,
+// and an installation that goes on counting is not.
+func TestForgottenLoginCounter(t *testing.T) {
+	installation := [16]byte(bytes.Repeat([]byte{1}, 16))
+	w := newWorld(t, func(w *world, _ *setup) {
+		w.devices.devices = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 4, Installation: installation}}
+	})
+	for _, away := range []bool{false, true} {
+		w.presence.setAway(away)
+		for _, counter := range []uint64{3, 4} {
+			wantCodes(t, []*logicpb.Answer{w.login(5, loginOf("ann", 1, counter))}, status.StaleLogin)
+		}
+		w.presence.setAway(false)
+		l, err := w.presence.Lookup(context.Background(), []store.UserKey{w.user("ann")})
+		if err != nil || len(l.Routes[0]) != 0 {
+			t.Fatalf("a stale login left a route: %+v %v", l, err)
+		}
+	}
+	wantCodes(t, []*logicpb.Answer{w.login(6, loginOf("ann", 1, 5)), w.login(7, loginOf("ann", 2, 1)), w.login(8, loginOf("bob", 1, 1))},
+		status.OK, status.OK, status.OK)
+}
+
+func TestForgottenLoginCounterWithoutDatabase(t *testing.T) {
+	w := newWorld(t, func(w *world, _ *setup) { w.devices.err = store.ErrUnavailable })
+	wantCodes(t, []*logicpb.Answer{w.login(5, loginOf("ann", 1, 1))}, status.OK)
+}
+
 // A login stalls in an outside check while the client logs in elsewhere: the stalled one is stale when it comes to the table.
 func TestStalledLoginIsStale(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
