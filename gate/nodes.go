@@ -47,6 +47,8 @@ type node struct {
 	// guarded by nodes.mu
 	state  nodeState
 	epoch  uint64    // of the process that answered last; 0: none, or its death is known
+	known  uint64    // of the process that answered last, dead or not
+	heard  time.Time // when it did
 	listed time.Time // when another node named it last
 	told   bool      // it answered a beat that said that this gate drains
 }
@@ -208,20 +210,33 @@ func (ns *nodes) heard(n *node, req *logicpb.BeatRequest, resp *logicpb.BeatResp
 	before := n.state
 	n.state = state
 	lost := n.epoch != 0 && n.epoch != resp.LogicEpoch && before != nodeStopping
-	n.epoch = resp.LogicEpoch
+	away := n.known == resp.LogicEpoch && time.Since(n.heard) > ns.forgetsAfter() && before != nodeStopping
+	n.epoch, n.known, n.heard = resp.LogicEpoch, resp.LogicEpoch, time.Now()
 	n.told = req.Draining
 	ns.refreshLocked()
 	ns.mu.Unlock()
 	if before != state || lost {
 		ns.g.log.Info("logic node", "address", n.address, "state", string(state), "restarted", lost)
 	}
-	if lost {
+	if away {
+		ns.g.log.Warn("this gate was away: what it was not brought meanwhile is pulled", "node", n.address)
+	}
+	if lost || away {
 		ns.g.spreader.begin()
 	}
 	if resp.PresenceEpoch != 0 {
 		ns.g.registrar.saw(resp.PresenceEpoch)
 	}
 	ns.learn(resp.LogicAddresses, false)
+}
+
+// leastLease is shorter than any lease that logic nodes give gates, but for those of tests.
+const leastLease = 3 * time.Second
+
+// forgetsAfter is the silence after which a logic node may have taken this gate for dead and passed it by with what it delivered,
+// although it goes on: it was frozen, or there was no way between the two.
+func (ns *nodes) forgetsAfter() time.Duration {
+	return max(time.Duration(ns.g.cfg.MissedBeats)*ns.g.cfg.BeatInterval, leastLease)
 }
 
 // forget removes a learnt node that is dead and that nobody names any more.

@@ -161,6 +161,17 @@ func TestSyncSpread(t *testing.T) {
 			}
 		})
 	}
+	// Nobody died, but this gate was taken for dead: it was frozen, or cut off.
+	t.Run("away", func(t *testing.T) {
+		a, b := newFake(1), newFake(2)
+		g := startGate(t, nil, a, b)
+		eventuallyTrue(t, "both ready", func() bool { return len(g.nodes.view.Load().ready) == 2 })
+		c := g.login("c", 1)
+		g.nodes.mu.Lock()
+		g.nodes.byAddress["b"].heard = time.Now().Add(-time.Minute)
+		g.nodes.mu.Unlock()
+		c.expectSync()
+	})
 	t.Run("planned stop", func(t *testing.T) {
 		a, b := newFake(1), newFake(2)
 		g := startGate(t, nil, a, b)
