@@ -238,6 +238,75 @@ func TestLogout(t *testing.T) {
 	}
 }
 
+// The KICK of a session that lost its place does not arrive, and the winner logs out: the loser is found by its gate's walk all the
+// same, comes back nowhere, and its own logout ends nothing (G5).
+func TestKickIsLostAndTheWinnerLogsOut(t *testing.T) {
+	for name, winner := range map[string]*clientpb.Login{"another installation": loginOf("ann", 2, 1), "the same installation": loginOf("ann", 1, 5)} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.beat(1, "g1")
+			w.gates.mu.Lock()
+			w.gates.onKick = func(string) error { return errors.New("reset") }
+			w.gates.mu.Unlock()
+			on := func(bind *logicpb.Session, conn uint64, cmd clientpb.Cmd, body any) {
+				t.Helper()
+				f := frame(t, "ann", conn, cmd, body)
+				f.Session = bind
+				wantCodes(t, w.handle(f), status.OK)
+			}
+			lost := w.login(5, loginOf("ann", 1, 4)).Bind
+			on(lost, 5, clientpb.Cmd_CMD_PULL, &clientpb.Pull{Register: true})
+			won := w.login(6, winner).Bind
+			on(won, 6, clientpb.Cmd_CMD_PULL, &clientpb.Pull{Register: true})
+			w.devices.mu.Lock()
+			w.devices.devices = w.devices.devices[1:] // a class has one row: that of who registered last
+			w.devices.mu.Unlock()
+
+			on(lost, 5, clientpb.Cmd_CMD_LOGOUT, &clientpb.Logout{})
+			if len(w.devices.retired) != 0 {
+				t.Error("a fenced session retired the class")
+			}
+			l, err := w.presence.Lookup(context.Background(), []store.UserKey{w.user("ann")})
+			if err != nil || len(l.Routes[0]) != 1 || l.Routes[0][0].ConnID != 6 {
+				t.Errorf("a fenced session undid the route: %+v %v", l, err)
+			}
+			on(won, 6, clientpb.Cmd_CMD_LOGOUT, &clientpb.Logout{})
+			if len(w.devices.retired) != 1 {
+				t.Error("the class is still owed messages")
+			}
+			res, err := w.node.Sessions(context.Background(), &logicpb.SessionsRequest{GateEpoch: 1, Register: []*logicpb.SessionRef{{ConnId: 5, Session: lost}}})
+			if err != nil || res.Registered[0] != logicpb.RegisterOutcome_REGISTER_REFUSED || !bytes.Equal(res.Winners[0].Installation, won.Installation) {
+				t.Errorf("the walk of the loser's gate: %+v %v", res, err)
+			}
+		})
+	}
+}
+
+// A LOGIN dies after the Lua: its route leads to a connection without a session. The next one takes its place, and what comes late
+// of the first changes nothing.
+func TestLoginDiesAfterTheTable(t *testing.T) {
+	w := newWorld(t, nil)
+	w.beat(1, "g1")
+	dead := w.login(5, loginOf("ann", 1, 4)).Bind // nobody hears it
+	next := w.login(6, loginOf("ann", 1, 5)).Bind
+	if next.Number <= dead.Number {
+		t.Fatalf("session %d after %d", next.Number, dead.Number)
+	}
+	if _, err := w.node.Sessions(context.Background(), &logicpb.SessionsRequest{GateEpoch: 1, Ended: []*logicpb.SessionRef{{ConnId: 5, Session: dead}}}); err != nil {
+		t.Fatal(err)
+	}
+	wantCodes(t, []*logicpb.Answer{w.login(5, loginOf("ann", 1, 4))}, status.StaleLogin)
+	l, err := w.presence.Lookup(context.Background(), []store.UserKey{w.user("ann")})
+	if err != nil || len(l.Routes[0]) != 1 || l.Routes[0][0].ConnID != 6 || l.Routes[0][0].Session != next.Number {
+		t.Errorf("%+v %v", l, err)
+	}
+	wantCodes(t, w.handle(c2cFrame(t, "bob", 1, "ann", 1)), status.OK)
+	eventually(t, "it is delivered to the one that lives", func() bool {
+		got := w.gates.seen(func(delivered) bool { return true })
+		return len(got) == 1 && got[0].item.ConnId == 6
+	})
+}
+
 func TestSessionsEndAndRegister(t *testing.T) {
 	w := newWorld(t, nil)
 	epoch := w.beat(1, "g1").PresenceEpoch
