@@ -35,7 +35,7 @@ func (n *Node) Beat(ctx context.Context, req *logicpb.BeatRequest) (*logicpb.Bea
 	n.gates.hear(gate, stopping)
 	res.PresenceEpoch = epoch
 	res.Ready = n.Ready()
-	res.ServerTimeMs = n.now().UnixMilli()
+	res.ServerTimeMs = n.serverTimeMS()
 	res.LogicAddresses = n.gates.addresses()
 	return res, nil
 }

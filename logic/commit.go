@@ -166,7 +166,7 @@ func (c *committer) settle(rows []*sending, results []store.AppendResult) (colli
 		s.call.finish(&clientpb.C2CAnswer{
 			MsgId:        uint64(r.ID),
 			Duplicate:    r.Outcome == store.Duplicate,
-			ServerTimeMs: n.now().UnixMilli(),
+			ServerTimeMs: n.serverTimeMS(),
 		}, nil)
 	}
 	return collided

@@ -41,7 +41,7 @@ type Config struct {
 	// InboxBound is about how many unconfirmed messages a user may have. It is counted once for each InboxBound/16 rows this node
 	// appended for a user, so an inbox overshoots by as much for each node.
 	InboxBound int `koanf:"inbox_bound"`
-	// InboxUsers bounds the users whose appends are remembered for that.
+	// InboxUsers bounds the users whose appends are remembered for InboxBound.
 	InboxUsers int `koanf:"inbox_users"`
 
 	// LoginTimeout bounds the check of a token.
@@ -68,13 +68,13 @@ type Config struct {
 
 	// SweepEvery is the pause between two walks that remove what has expired. Zero: this node never sweeps.
 	SweepEvery time.Duration `koanf:"sweep_every"`
-	// SweepRows is how many rows one step of the walk looks at, SweepPause the rest after each step.
+	// SweepRows is how many rows one step of the walk looks at, SweepPause the rest after each step. A pause of zero: none.
 	SweepRows  int           `koanf:"sweep_rows"`
 	SweepPause time.Duration `koanf:"sweep_pause"`
 	// IdleRetire is the absence after which a device class is owed nothing any more.
 	IdleRetire time.Duration `koanf:"idle_retire"`
 
-	// StopGrace is how long a stopping node goes on serving, so that each gate hears of it in a heartbeat. It ends early when all have.
+	// StopGrace is how long a stopping node goes on serving, so that each gate hears of it in a heartbeat. It ends early when all have. Zero: it stops at once.
 	StopGrace time.Duration `koanf:"stop_grace"`
 }
 

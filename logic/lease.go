@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatepost/gatepost/store"
@@ -15,6 +16,9 @@ import (
 type leaseKeeper struct {
 	node  *Node
 	owner string
+
+	// clockRight: the database agreed with this node's clock when it was asked last. False until it was.
+	clockRight atomic.Bool
 
 	// owned by run, and by Stop once run has returned
 	lease store.NodeLease
@@ -61,6 +65,7 @@ func (k *leaseKeeper) step(ctx context.Context) {
 	}
 	switch {
 	case err == nil:
+		k.clockRight.Store(true)
 		k.lease, k.held, k.tries = l, true, 0
 		n.ids.grant(l, fresh)
 		if fresh {
@@ -68,6 +73,7 @@ func (k *leaseKeeper) step(ctx context.Context) {
 		}
 		return
 	case errors.Is(err, store.ErrClockSkew):
+		k.clockRight.Store(false)
 		n.ids.suspend()
 		n.logger.Error("this node's clock is off: it takes no messages", slog.Any("error", err))
 	case errors.Is(err, store.ErrLeaseLost):
@@ -79,6 +85,15 @@ func (k *leaseKeeper) step(ctx context.Context) {
 		n.logger.Warn("the node number could not be leased or renewed", slog.Bool("held", k.held), slog.Any("error", err))
 	}
 	k.tries++
+}
+
+// serverTimeMS is the time that clients are told: 0 while nobody has said that this node's clock is right. A client that took a wrong
+// one for true would give up messages that are young.
+func (n *Node) serverTimeMS() int64 {
+	if !n.lease.clockRight.Load() {
+		return 0
+	}
+	return n.now().UnixMilli()
 }
 
 // release gives the number back.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/cloudwego/prutal"
+
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
@@ -69,11 +71,29 @@ func TestClockSkewTakesNoMessages(t *testing.T) {
 	if w.beat(1, "g1").Ready {
 		t.Error("ready with a wrong clock")
 	}
-	wantCodes(t, w.handle(c2cFrame(t, "ann", 1, "bob", 1), frame(t, "", 3, clientpb.Cmd_CMD_LOGIN, loginOf("ann", 1, 1)),
-		pullFrame(t, "bob", &clientpb.Pull{})), status.Unavailable, status.OK, status.OK)
+	// Whoever was told this node's time would give up messages that are young, and a page would leave out what lives.
+	timeOf := func(a *logicpb.Answer) int64 {
+		t.Helper()
+		var m clientpb.LoginAnswer
+		if err := prutal.Unmarshal(a.Body, &m); err != nil {
+			t.Fatal(err)
+		}
+		return m.ServerTimeMs
+	}
+	answers := w.handle(c2cFrame(t, "ann", 1, "bob", 1), frame(t, "", 3, clientpb.Cmd_CMD_LOGIN, loginOf("ann", 1, 1)),
+		pullFrame(t, "bob", &clientpb.Pull{}))
+	wantCodes(t, answers, status.Unavailable, status.OK, status.Unavailable)
+	if at := timeOf(answers[1]); at != 0 {
+		t.Errorf("a client is told %d by a clock that is off", at)
+	}
 	w.nodes.set(nil)
 	eventually(t, "it is ready once the clock is right", func() bool { return w.beat(1, "g1").Ready })
-	wantCodes(t, w.handle(c2cFrame(t, "ann", 1, "bob", 1)), status.OK)
+	answers = w.handle(c2cFrame(t, "ann", 1, "bob", 1), frame(t, "", 3, clientpb.Cmd_CMD_LOGIN, loginOf("ann", 1, 2)),
+		pullFrame(t, "bob", &clientpb.Pull{}))
+	wantCodes(t, answers, status.OK, status.OK, status.OK)
+	if timeOf(answers[1]) == 0 {
+		t.Error("a client is told no time by a clock that is right")
+	}
 }
 
 func TestSkewAndLostLeaseAtRenewal(t *testing.T) {

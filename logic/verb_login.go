@@ -65,7 +65,7 @@ func (n *Node) login(ctx context.Context, c *call, m *clientpb.Login) {
 			n.kickPrevious(ctx, user, *result.Previous, route)
 		}
 	}
-	c.finish(&clientpb.LoginAnswer{Session: route.Session, ServerTimeMs: n.now().UnixMilli()}, func(a *logicpb.Answer) {
+	c.finish(&clientpb.LoginAnswer{Session: route.Session, ServerTimeMs: n.serverTimeMS()}, func(a *logicpb.Answer) {
 		a.Bind = &logicpb.Session{
 			Domain: user.Domain, Uid: user.UID, DeviceClass: int32(class), Number: route.Session,
 			Installation: route.Installation[:], LoginCounter: route.LoginCounter,

@@ -21,6 +21,11 @@ func (n *Node) pull(ctx context.Context, c *call, m *clientpb.Pull) {
 		c.refuse(status.New(status.BadRequest, "only the first page has no upto"))
 		return
 	}
+	if !n.lease.clockRight.Load() {
+		// what has expired is told by this clock
+		c.refuse(status.New(status.Unavailable, "this node's clock is not known to be right"))
+		return
+	}
 	if err := n.reads.acquire(ctx); err != nil {
 		c.refuse(status.Wrap(status.Overloaded, err, "too many requests wait for the database"))
 		return
@@ -49,7 +54,7 @@ func (n *Node) pull(ctx context.Context, c *call, m *clientpb.Pull) {
 		return
 	}
 	page, cut := fitBody(page)
-	answer := &clientpb.PullAnswer{Upto: uint64(upto), More: more || cut, ServerTimeMs: n.now().UnixMilli(), Retired: retired}
+	answer := &clientpb.PullAnswer{Upto: uint64(upto), More: more || cut, ServerTimeMs: n.serverTimeMS(), Retired: retired}
 	for i := range page {
 		answer.Messages = append(answer.Messages, messageOf(&page[i]))
 	}
