@@ -21,7 +21,8 @@ type Config struct {
 	AllowClear bool
 	// Advertise are the addresses that clients use, as tcp://host:port or tls://host:port. Empty: the bound ones.
 	Advertise []string
-	// RPCAddress is the host:port where logic nodes reach Deliver and Kick. Empty: it is set by SetRPCAddress before Start.
+	// RPCAddress is the host:port where logic nodes reach Deliver and Kick. Empty: the address that its server has bound
+	// (SetRPCAddress tells it before Start).
 	RPCAddress string
 	// Logic are the addresses of logic nodes to begin with; more are learnt from them. At least one.
 	Logic []string
@@ -57,7 +58,7 @@ type Config struct {
 	QueueFrames int
 	QueueBytes  int
 
-	// Compress lets clients agree on compression.
+	// Compress lets clients agree on compression of bodies.
 	Compress bool
 
 	// Lanes of each kind of frame.
@@ -69,18 +70,18 @@ type Config struct {
 	MissedBeats int
 	// ForgetNode is how long a dead logic node that no other node names any more is still tried.
 	ForgetNode time.Duration
-	// SyncSpread is the time over which SYNC is sent to all sessions after a logic node died.
+	// SyncSpread is the time over which SYNC is sent to all sessions after a logic node died. Zero: at once.
 	SyncSpread time.Duration
 	// SessionsTimeout bounds one call that registers sessions or reports their end.
 	SessionsTimeout time.Duration
-	// RegisterPause is the pause between two chunks of 500 sessions that are registered anew.
+	// RegisterPause is the pause between two chunks of 500 sessions that are registered anew. Zero: none.
 	RegisterPause time.Duration
 	// WalkInterval is the time in which the endless walk registers each session once. Shorter than half the time to live of routes.
 	WalkInterval time.Duration
 	// MaxEnded bounds the ended sessions that wait to be reported; the oldest are dropped beyond (their routes die when used).
 	MaxEnded int
 
-	// DrainTime is the time over which connections are told to leave.
+	// DrainTime is the time over which connections are told to leave. Zero: all at once.
 	DrainTime time.Duration
 }
 

@@ -9,15 +9,15 @@ import (
 
 // ClientConfig says where Redis is and how patiently it is used. Start from DefaultClient.
 type ClientConfig struct {
-	Addresses []string // one: a server; several with MasterName: sentinels; several without, or Cluster: a cluster's nodes
-	Cluster   bool     // a cluster of which one node is named
-	Master    string   // the name the sentinels know
-	Username  string
-	Password  string // a secret
-	DB        int    // not with a cluster
+	Addresses []string // host:port. One: a server; several: sentinels when a master is named, else nodes of a cluster
+	Cluster   bool     // the only address is a node of a cluster, which names the others
+	Master    string   // the name that the sentinels know; empty: the addresses are no sentinels
+	Username  string   // empty: the default user
+	Password  string   // a secret; empty: none
+	DB        int      // number of the database; a cluster has 0 only
 
-	DialTimeout time.Duration
-	IOTimeout   time.Duration // of one read or write, and of waiting for a connection
+	DialTimeout time.Duration // of making one connection; 0: 5s
+	IOTimeout   time.Duration // of one read or write, and of waiting for a free connection; 0: 3s, and a second more for waiting
 	PoolSize    int           // connections to each server; 0: ten for each processor
 }
 

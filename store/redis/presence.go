@@ -43,9 +43,9 @@ func script(name string) *goredis.Script {
 
 // Config of the presence table. Start from Default.
 type Config struct {
-	Prefix       string        // of every key, without braces
-	RouteTTL     time.Duration // of a user's hash; gates renew it in their walk, so it is a multiple of one
-	TombstoneTTL time.Duration // longer than a gate's walk takes, shorter than RouteTTL
+	Prefix       string        // begins every key: a word without braces
+	RouteTTL     time.Duration // time to live of a user's routes; gates renew them in their walk, so it is a multiple of a walk
+	TombstoneTTL time.Duration // how long the end of a session is remembered: longer than a gate's walk takes, shorter than RouteTTL
 }
 
 // Default is the Config of a table of its own.

@@ -18,17 +18,17 @@ const (
 
 // Config says which database, and how patiently it is used. Start from Default.
 type Config struct {
-	Driver string // DriverMySQL or DriverSQLite
+	Driver string // mysql (for MariaDB as well) or sqlite
 	DSN    string // MySQL: user:password@tcp(host:port)/database; it is a secret
-	Path   string // SQLite: the file
+	Path   string // SQLite: the file; empty in standalone: gatepost.db in the data directory
 
-	AutoMigrate bool // apply missing migrations at Open: for a single process that owns its database
+	AutoMigrate bool // whether to apply missing migrations at Open: for a single process that owns its database
 
 	MaxConns        int           // MySQL: open connections; SQLite: reading connections
-	ConnMaxLifetime time.Duration // MySQL: so that a balancer or a failover is noticed; 0: forever
-	DialTimeout     time.Duration // MySQL
-	IOTimeout       time.Duration // MySQL: of one read or write; bounds a commit that hangs
-	LockTimeout     time.Duration // whole seconds: how long a statement waits for a lock
+	ConnMaxLifetime time.Duration // MySQL: age at which a connection is made anew, so that a balancer or a failover is noticed; 0: never
+	DialTimeout     time.Duration // MySQL: of making one connection
+	IOTimeout       time.Duration // MySQL: of one read or write on the socket, longer than LockTimeout; bounds a commit that hangs
+	LockTimeout     time.Duration // how long a statement waits for a lock; whole seconds, at least 1s
 
 	Logger  *slog.Logger          // nil: slog.Default()
 	Metrics prometheus.Registerer // nil: none are exported
