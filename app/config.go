@@ -51,7 +51,7 @@ type Config struct {
 	// RPCListen is the host:port where a gate or a logic node serves the other nodes. What they are told is gate.rpc_address
 	// and logic.rpc_address; when those are empty, the bound address. Not used in standalone.
 	RPCListen string `koanf:"rpc_listen"`
-	// StopGrace bounds a stop. It must be longer than gate.drain_time and logic.stop_grace.
+	// StopGrace is the longest time that a stop in order may take. It must be longer than gate.drain_time and logic.stop_grace.
 	StopGrace time.Duration `koanf:"stop_grace"`
 
 	Log   Log          `koanf:"log"`
@@ -71,8 +71,8 @@ type Redis struct {
 
 // Log says what is logged to stderr, and how.
 type Log struct {
-	Level  string `koanf:"level"`  // debug, info, warn or error; PUT /loglevel on the admin port changes it
-	Format string `koanf:"format"` // text or json
+	Level  string `koanf:"level"`  // the least that is logged: debug, info, warn or error; PUT /loglevel on the admin port changes it
+	Format string `koanf:"format"` // text (key=value) or json, a line each
 }
 
 func (l Log) level() slog.Level {
@@ -93,7 +93,7 @@ type Admin struct {
 
 // TLS is the certificate for gate.listen_tls.
 type TLS struct {
-	// CertFile and KeyFile are PEM.
+	// CertFile and KeyFile are the certificate and its private key, PEM. Empty: see SelfMade.
 	CertFile string `koanf:"cert_file"`
 	KeyFile  string `koanf:"key_file"`
 	// SelfMade makes a self-signed certificate in DataDir when no files are named. For development: clients have to be told to trust it.

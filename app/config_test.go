@@ -3,11 +3,13 @@ package app
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 )
 
@@ -140,20 +142,63 @@ func TestPrintRedactsAndLoadsAgain(t *testing.T) {
 	cfg := Default(Logic)
 	cfg.SQL.DSN = "gatepost:hunter2@tcp(127.0.0.1:3306)/gatepost"
 	cfg.Redis.Password = "hunter2"
-	cfg.Gate.Keepalive = 77 * time.Second
-	out, err := cfg.Print()
+	cfg.SQL.LockTimeout = 7 * time.Second
+	out, err := cfg.Print(Logic)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := string(out) + string(cfg.PrintEnv()); strings.Contains(all, "hunter2") || !strings.Contains(all, "gatepost:(redacted)@tcp(127.0.0.1:3306)/gatepost") {
+	if all := string(out) + string(cfg.PrintEnv(Logic)); strings.Contains(all, "hunter2") || !strings.Contains(all, "gatepost:(redacted)@tcp(127.0.0.1:3306)/gatepost") {
 		t.Fatalf("not redacted:\n%s", all)
 	}
 	again, err := Load(Logic, Sources{File: write(t, "c.yaml", string(out))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.Gate.Keepalive != cfg.Gate.Keepalive || again.Gate.Lanes != cfg.Gate.Lanes || again.Logic != cfg.Logic {
+	if again.SQL.LockTimeout != cfg.SQL.LockTimeout || again.Logic != cfg.Logic {
 		t.Error("what was printed loads as something else")
+	}
+}
+
+func TestPrintTellsTheMeaningOfWhatTheRoleUses(t *testing.T) {
+	for role, c := range map[Role]struct{ has, hasNot []string }{
+		Standalone: {[]string{"data_dir:", "\ngate:", "  lanes:", "\nlogic:", "\nsql:"}, []string{"redis:", "rpc_listen:", "dsn:"}},
+		Gate:       {[]string{"rpc_listen:", "\ngate:", "# hello_timeout bounds accept"}, []string{"domains:", "\nlogic:", "sql:", "redis:"}},
+		Logic:      {[]string{"domains:", "\nlogic:", "\nsql:", "\nredis:"}, []string{"\ngate:", "tls:"}},
+	} {
+		cfg := Default(role)
+		out, err := cfg.Print(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.has {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("%s: no %q in\n%s", role, want, out)
+			}
+		}
+		for _, other := range c.hasNot {
+			if strings.Contains(string(out), other) {
+				t.Errorf("%s: %q is printed, and the role has no use for it", role, other)
+			}
+		}
+		again, err := Load(role, Sources{File: write(t, "c.yaml", string(out))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(cfg, again, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "SQL.Logger", "SQL.Metrics")); d != "" {
+			t.Errorf("%s: what was printed loads as something else: %s", role, d)
+		}
+	}
+}
+
+// A setting without a comment of its own must be named in the one above it.
+func TestEverySettingHasAMeaning(t *testing.T) {
+	doc := ""
+	for _, f := range fieldsOf(new(Config)) {
+		if f.doc != "" {
+			doc = f.doc
+		} else if !slices.Contains(goWord.FindAllString(doc, -1), f.name) {
+			t.Errorf("%s has no comment, and the one before it is silent about it: %q", f.key, doc)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package app
 import (
 	"fmt"
 	"reflect"
-	"sort"
 	"strings"
 	"time"
 	"unicode"
@@ -12,14 +11,15 @@ import (
 // field is one setting: a leaf of the tree of configuration structs.
 type field struct {
 	key   string // dotted path in snake case, as it stands in the file: gate.hello_timeout
+	name  string // of the struct field
+	doc   string // of the struct field; empty: that of a field above it speaks for this one too
 	value reflect.Value
 }
 
-// fieldsOf lists the settings of a configuration struct, ordered by key.
+// fieldsOf lists the settings of a configuration struct, in the order of its fields.
 func fieldsOf(cfg any) []field {
 	var out []field
 	walk("", reflect.Indirect(reflect.ValueOf(cfg)), &out)
-	sort.Slice(out, func(i, j int) bool { return out[i].key < out[j].key })
 	return out
 }
 
@@ -42,7 +42,8 @@ func walk(prefix string, v reflect.Value, out *[]field) {
 			walk(key, v.Field(i), out)
 			continue
 		}
-		*out = append(*out, field{key, v.Field(i)})
+		doc := fieldDocs[v.Type().PkgPath()+"."+v.Type().Name()+"."+f.Name]
+		*out = append(*out, field{key, f.Name, doc, v.Field(i)})
 	}
 }
 

@@ -186,29 +186,3 @@ func (s *Sources) near(key string) string {
 func EnvName(key string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
-
-// Print returns the configuration as a YAML file that Load takes again, secrets redacted.
-func (c Config) Print() ([]byte, error) {
-	tree := koanf.New(".")
-	values := make(map[string]any)
-	for _, f := range fieldsOf(&c) {
-		values[f.key] = f.redacted()
-	}
-	if err := tree.Load(confmap.Provider(values, "."), nil); err != nil {
-		return nil, err
-	}
-	return tree.Marshal(yaml.Parser())
-}
-
-// PrintEnv returns the configuration as lines of environment variables, secrets redacted.
-func (c Config) PrintEnv() []byte {
-	var b strings.Builder
-	for _, f := range fieldsOf(&c) {
-		v := f.redacted()
-		if l, ok := v.([]string); ok {
-			v = strings.Join(l, ",")
-		}
-		fmt.Fprintf(&b, "%s=%v\n", EnvName(f.key), v)
-	}
-	return []byte(b.String())
-}

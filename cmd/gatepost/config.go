@@ -53,8 +53,8 @@ func configPrintCommand() *cobra.Command {
 	var env bool
 	cmd := &cobra.Command{
 		Use:     "print",
-		Short:   "Show all settings with their values, secrets redacted",
-		Long:    "Load the settings as a server process of that role would, and print every one of them: as a YAML file, or as environment variables.",
+		Short:   "Show the settings of a role: values and meaning, secrets redacted",
+		Long:    "Load the settings as a server process of that role would, and print all that it uses with their meaning: as a YAML file, or as environment variables.",
 		Example: "  gatepost config print --role standalone\n  gatepost config print --role logic --env",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,9 +62,9 @@ func configPrintCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := cfg.PrintEnv()
+			out := cfg.PrintEnv(app.Role(role))
 			if !env {
-				if out, err = cfg.Print(); err != nil {
+				if out, err = cfg.Print(app.Role(role)); err != nil {
 					return err
 				}
 			}
