@@ -2,7 +2,9 @@ package logic
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,3 +112,25 @@ func (h *hints) send(now time.Time) (wait time.Duration, some bool) {
 
 // flush queues all hints now: the node is stopping.
 func (h *hints) flush() { h.send(time.Now().Add(2 * maxHintWait)) }
+
+// farewell makes the last try for those to whom a delivery failed while the lanes drained: gates that were told of a planned stop spread
+// no SYNC by themselves. The lanes have ended, so it calls the gates itself.
+func (h *hints) farewell(ctx context.Context) {
+	h.mu.Lock()
+	users := slices.Collect(maps.Keys(h.set))
+	clear(h.set)
+	h.mu.Unlock()
+	for chunk := range slices.Chunk(users, maxDeliverItems) {
+		gates := make(map[uint64]store.Gate)
+		parcels := make(map[uint64][]parcel)
+		for i, stops := range h.node.locate(ctx, chunk) {
+			for _, at := range stops {
+				gates[at.gate.Epoch] = at.gate
+				parcels[at.gate.Epoch] = append(parcels[at.gate.Epoch], parcel{push: syncPush, to: chunk[i], route: at.route, tries: maxHintTries})
+			}
+		}
+		for epoch, gate := range gates {
+			h.node.senders.deliver(ctx, gate, parcels[epoch])
+		}
+	}
+}

@@ -178,19 +178,22 @@ func (n *Node) Start(ctx context.Context) error {
 	return nil
 }
 
-// work runs a lane. A panic costs its batch: frames in it are answered with a time-out.
+// work runs a lane.
 func work[T any](n *Node, l *lane[T], carry func(context.Context, []T)) {
-	n.spawn(func(ctx context.Context) {
-		l.run(ctx, func(ctx context.Context, batch []T) {
-			defer func() {
-				if p := recover(); p != nil {
-					n.metrics.panics.Inc()
-					n.logger.Error("panic in a lane", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-				}
-			}()
-			carry(ctx, batch)
-		})
-	})
+	n.spawn(func(ctx context.Context) { l.run(ctx, guarded(n, carry)) })
+}
+
+// guarded lets a panic cost its batch alone: frames in it are answered with a time-out.
+func guarded[T any](n *Node, carry func(context.Context, []T)) func(context.Context, []T) {
+	return func(ctx context.Context, batch []T) {
+		defer func() {
+			if p := recover(); p != nil {
+				n.metrics.panics.Inc()
+				n.logger.Error("panic in a lane", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			}
+		}()
+		carry(ctx, batch)
+	}
 }
 
 // Ready reports whether the node takes messages: it has a node number with ids left, its clock is right, and it is not stopping.
@@ -213,7 +216,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.dropLease(ctx)
 	n.awaitTold(ctx)
 	err := n.calls.close(ctx)
-	n.drain()
+	n.drain(ctx)
 	n.endLoops()
 	n.loops.Wait()
 	n.abort()
@@ -250,7 +253,7 @@ func (n *Node) awaitTold(ctx context.Context) {
 }
 
 // drain empties the lanes in the order of the way of a message.
-func (n *Node) drain() {
+func (n *Node) drain(ctx context.Context) {
 	for _, l := range n.commit.lanes {
 		l.close()
 	}
@@ -267,6 +270,7 @@ func (n *Node) drain() {
 	}
 	await(n.delivery.lanes...)
 	n.senders.drain()
+	n.hints.farewell(ctx)
 	n.unroute.close()
 	n.workers.Wait()
 }

@@ -2,6 +2,7 @@ package logic
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/cloudwego/prutal"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
@@ -214,6 +214,43 @@ func TestStopDrains(t *testing.T) {
 	}
 	if _, err := w.node.Sessions(context.Background(), &logicpb.SessionsRequest{}); err == nil {
 		t.Error("a stopped node noted sessions")
+	}
+}
+
+// Gates that heard of a planned stop spread no SYNC: a delivery that fails during it is made good before the node ends.
+func TestStopHintsWhatFailedMeanwhile(t *testing.T) {
+	w := newWorld(t, func(_ *world, s *setup) { s.cfg.StopGrace = 20 * time.Second })
+	w.beat(1, "g1")
+	w.online("bob", 1, 1, 100)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var calls, synced atomic.Int32
+	w.gates.setDeliver(func(_ context.Context, _ string, r *gatepb.DeliverRequest) (*gatepb.DeliverResponse, error) {
+		if clientpb.Cmd(r.Payloads[0].Cmd) == clientpb.Cmd_CMD_SYNC && r.Items[0].Uid == "bob" {
+			synced.Add(1)
+		}
+		if calls.Add(1) == 1 {
+			close(entered)
+			<-release
+			return nil, errors.New("the gate did not answer")
+		}
+		return &gatepb.DeliverResponse{GateEpoch: r.GateEpoch, Outcomes: make([]gatepb.DeliverOutcome, len(r.Items))}, nil
+	})
+	wantCodes(t, w.handle(c2cFrame(t, "ann", 1, "bob", 1)), status.OK)
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.node.Stop(context.Background()) }()
+	eventually(t, "the lanes have drained up to the sender", func() bool {
+		w.beat(1, "g1")
+		w.node.senders.mu.Lock()
+		defer w.node.senders.mu.Unlock()
+		return w.node.senders.closed
+	})
+	close(release)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if syncs := synced.Load(); syncs != 1 {
+		t.Errorf("bob was told to pull %d times", syncs)
 	}
 }
 
