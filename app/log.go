@@ -21,7 +21,7 @@ func newLogger(cfg Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 // redisLogger is a slog.Logger as go-redis wants one. It has one for the whole process.
 type redisLogger struct{ *slog.Logger }
 
-// Printf carries reconnects and the like: the callers of Redis hear the errors that matter.
+// Printf carries reconnects and the like, several a second while Redis is away: watched tells what matters of it.
 func (l redisLogger) Printf(ctx context.Context, format string, v ...any) {
-	l.InfoContext(ctx, "go-redis", "text", fmt.Sprintf(format, v...))
+	l.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, v...))
 }

@@ -61,15 +61,19 @@ func (b *base) logic() error {
 // lateNode is the node that a server serves. The server comes first: the node is told the address that the server has bound.
 type lateNode struct{ logicpb.LogicService }
 
-// openRedis makes the presence table; its connections are closed with the process.
-func (b *base) openRedis() (*redis.Presence, error) {
+// openRedis makes the presence table, and tells when it goes and comes; its connections are closed with the process.
+func (b *base) openRedis() (presence, error) {
 	goredis.SetLogger(redisLogger{b.Logger})
 	client, err := redis.NewClient(b.cfg.Redis.ClientConfig)
 	if err != nil {
 		return nil, err
 	}
 	b.opened("Redis", func(context.Context) error { return client.Close() })
-	return redis.New(b.cfg.Redis.Config, client)
+	table, err := redis.New(b.cfg.Redis.Config, client)
+	if err != nil {
+		return nil, err
+	}
+	return watch(table, b.cfg.Redis.Addresses, b.Logger), nil
 }
 
 // Migrate brings the schema of the configured database up to date.
