@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -34,6 +35,67 @@ const (
 	mariaCheckFailed  = 4025
 	myInvalidJSONText = 3140
 )
+
+// MySQL and MariaDB error numbers of a database that is not set up for its user. MariaDB answers 1044 also for a database that is not there.
+const (
+	myHostRefused     = 1130
+	myDatabaseDenied  = 1044
+	myAccessDenied    = 1045
+	myUnknownDatabase = 1049
+	myTableDenied     = 1142
+	myColumnDenied    = 1143
+	myNeedsPrivilege  = 1227
+	myAuthUnsupported = 1251
+	myRoutineDenied   = 1370
+	myAccessNoPass    = 1698
+)
+
+// ErrSetup: the database answers, and somebody has to set it up or to name it right: trying again does not help. The message says what to do.
+var ErrSetup = errors.New("the database is not set up")
+
+// explain makes a sentence with what to do of an error that Open or a migration met. Others stay as they are.
+func explain(cfg Config, err error) error {
+	if err == nil || cfg.Driver != DriverMySQL {
+		return err
+	}
+	dsn, parseErr := mysql.ParseDSN(cfg.DSN)
+	if parseErr != nil {
+		return err // Validate has refused it
+	}
+	setup := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrSetup, fmt.Sprintf(format, args...))
+	}
+	const inDSN = "in the data source name (sql.dsn, GATEPOST_SQL_DSN, --mysql)"
+	grant := fmt.Sprintf("GRANT ALL PRIVILEGES ON `%s`.* TO '%s'@'…'", dsn.DBName, dsn.User)
+	var e *mysql.MySQLError
+	if errors.As(err, &e) {
+		switch e.Number {
+		case myUnknownDatabase:
+			return setup("%s has no database %q: CREATE DATABASE `%s`; there, or name another one %s (%v)", dsn.Addr, dsn.DBName, dsn.DBName, inDSN, e)
+		case myDatabaseDenied:
+			return setup("user %q may not use database %q of %s, or it is not there: CREATE DATABASE `%s`; %s; (%v)", dsn.User, dsn.DBName, dsn.Addr, dsn.DBName, grant, e)
+		case myAccessDenied, myAccessNoPass:
+			return setup("%s refuses user %q with this password: check both %s (%v)", dsn.Addr, dsn.User, inDSN, e)
+		case myHostRefused:
+			return setup("%s admits nobody from this machine: CREATE USER '%s'@'…' for its address (%v)", dsn.Addr, dsn.User, e)
+		case myTableDenied, myColumnDenied, myNeedsPrivilege, myRoutineDenied:
+			return setup("user %q lacks a right on database %q of %s: %s; (%v)", dsn.User, dsn.DBName, dsn.Addr, grant, e)
+		case myAuthUnsupported:
+			return setup("user %q of %s has a way to log in that is not supported: give it a password of another plugin (%v)", dsn.User, dsn.Addr, e)
+		}
+		return err
+	}
+	for _, plugin := range []error{mysql.ErrUnknownPlugin, mysql.ErrCleartextPassword, mysql.ErrNativePassword, mysql.ErrOldPassword, mysql.ErrNoTLS, mysql.ErrOldProtocol} {
+		if errors.Is(err, plugin) {
+			return setup("user %q cannot log in to %s as the data source name says: %v", dsn.User, dsn.Addr, plugin)
+		}
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return fmt.Errorf("%w: nobody answers at %s: start the database, or name another address %s (%w)", store.ErrUnavailable, dsn.Addr, inDSN, op)
+	}
+	return err
+}
 
 func mysqlRetryable(err error) bool {
 	var e *mysql.MySQLError

@@ -37,8 +37,14 @@ const openTimeout = 15 * time.Second
 const slowQuery = 500 * time.Millisecond
 
 // Open opens the database, checks its schema and warns when its settings do not keep what is committed.
-// The error wraps migrations.ErrSchema when the schema is wrong, and store.ErrUnavailable when the database cannot be reached.
+// The error wraps migrations.ErrSchema when the schema is wrong, ErrSetup when the database is not there or refuses its user, and
+// store.ErrUnavailable when it cannot be reached: only the last one may heal by itself.
 func Open(cfg Config) (*DB, error) {
+	db, err := open(cfg)
+	return db, explain(cfg, err)
+}
+
+func open(cfg Config) (*DB, error) {
 	db, err := connect(cfg)
 	if err != nil {
 		return nil, err
@@ -54,23 +60,24 @@ func Open(cfg Config) (*DB, error) {
 	return db, nil
 }
 
-// Migrate applies the missing migrations. The context bounds it.
+// Migrate applies the missing migrations. The context bounds it. Its errors are those of Open.
 func Migrate(ctx context.Context, cfg Config) error {
 	db, err := connect(cfg)
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.d.classify("migrate", migrations.Up(ctx, db.d.migrations, db.write)), db.Close())
+	err = db.d.classify("migrate", migrations.Up(ctx, db.d.migrations, db.write))
+	return errors.Join(explain(cfg, err), db.Close())
 }
 
-// Status lists the migrations and when each was applied.
+// Status lists the migrations and when each was applied. Its errors are those of Open.
 func Status(ctx context.Context, cfg Config) ([]migrations.State, error) {
 	db, err := connect(cfg)
 	if err != nil {
 		return nil, err
 	}
 	states, err := migrations.Status(ctx, db.d.migrations, db.write)
-	return states, errors.Join(db.d.classify("migration status", err), db.Close())
+	return states, errors.Join(explain(cfg, db.d.classify("migration status", err)), db.Close())
 }
 
 // Ping asks the database for a sign of life.
