@@ -48,8 +48,9 @@ type Result struct {
 	// transaction that removes the rows.
 	RemovedPerS float64 `json:"removed_per_s"`
 
-	ServerCPU   CPU     `json:"server_cpu_us_per_msg"`
-	ClientCPUUS float64 `json:"client_cpu_us_per_msg"` // of this process, which is all clients
+	// The CPU is measured together with that of servers on this machine; nil (null): it was not.
+	ServerCPU   *CPU     `json:"server_cpu_us_per_msg"`
+	ClientCPUUS *float64 `json:"client_cpu_us_per_msg"` // of this process, which is all clients
 
 	Ack      Latency `json:"ack_ms"`      // from handing over to accepted
 	Delivery Latency `json:"delivery_ms"` // from handing over to the receiver's callback
@@ -96,10 +97,10 @@ func (r Result) String() string {
 	}{{"ack", r.Ack}, {"delivery", r.Delivery}} {
 		fmt.Fprintf(&b, "%-10s p50 %.2f ms, p99 %.2f ms, p999 %.2f ms\n", l.name, l.v.P50, l.v.P99, l.v.P999)
 	}
-	if len(r.ServerCPU.Parts) == 0 {
+	if r.ServerCPU == nil || r.ClientCPUUS == nil {
 		fmt.Fprintln(&b, "server CPU not measured: the servers were not started here")
 	} else {
-		fmt.Fprintf(&b, "server CPU %10.1f µs a message%s; clients %.1f µs\n", r.ServerCPU.Total, r.ServerCPU.parts(), r.ClientCPUUS)
+		fmt.Fprintf(&b, "server CPU %10.1f µs a message%s; clients %.1f µs\n", r.ServerCPU.Total, r.ServerCPU.parts(), *r.ClientCPUUS)
 	}
 	fmt.Fprint(&b, r.Verdict)
 	return b.String()
@@ -232,15 +233,15 @@ func (b *C2C) result(report *Report, lat *latencies, begin, end snapshot) *Resul
 		AcceptedPerS:  accepted / seconds,
 		DeliveredPerS: float64(end.shown-begin.shown) / seconds,
 		ConfirmedPerS: float64(end.confirmed-begin.confirmed) / seconds,
-		ClientCPUUS:   perMessage(end.own - begin.own),
 		Ack:           latencyOf(lat.ack), Delivery: latencyOf(lat.delivery),
 		Lost: report.Verdict.Lost, Duplicates: report.Verdict.Duplicates, OutOfOrder: report.Verdict.OutOfOrder, Verdict: report.Verdict,
 	}
 	r.RemovedPerS = r.ConfirmedPerS
+	if len(b.Servers) > 0 {
+		own := perMessage(end.own - begin.own)
+		r.ClientCPUUS, r.ServerCPU = &own, &CPU{Parts: make(map[string]float64)}
+	}
 	for i, p := range b.Servers {
-		if r.ServerCPU.Parts == nil {
-			r.ServerCPU.Parts = map[string]float64{}
-		}
 		us := perMessage(end.servers[i] - begin.servers[i])
 		r.ServerCPU.Parts[p.Name] = us
 		r.ServerCPU.Total += us
