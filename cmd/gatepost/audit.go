@@ -35,6 +35,9 @@ Exit code 1 when the verdict is FAIL.
 			if cfg.Traffic, ok = traffics[traffic]; !ok {
 				return usageError{fmt.Errorf("--traffic %s: must be pairs, talks or mixed", traffic)}
 			}
+			if cfg.Users < 2 {
+				return usageError{fmt.Errorf("--users %d: must be at least 2, one who sends and one who receives", cfg.Users)}
+			}
 			o, err := s.open(cmd.Context())
 			if err != nil {
 				return err

@@ -21,11 +21,12 @@ func chatCommand() *cobra.Command {
 		Long: `Chat with another user: each line is a message. It is kept durably before it leaves, and "accepted" means that the
 platform has committed it. Whoever is away is shown his messages when he comes back.
 
-What is not accepted yet and what was received lies in the data directory under clients/, a file for each user: end the chat, or
-kill it, and start it again. "maybe repeated" marks a message that was being shown when the process died; "late" one that its
+What is not accepted yet and what was received lies in the data directory under clients/, a directory for each platform (by its
+pinned key) and a file for each user: end the chat, or kill it, and start it again. "maybe repeated" marks a message that was being shown when the process died; "late" one that its
 successor overtook. A second chat of the same user on another machine wins, and this one is told.`,
 		Example: `  gatepost chat --data-dir data --uid alice --to bob
-  gatepost chat --data-dir data --uid bob --to alice      # in another terminal, now or later`,
+  gatepost chat --data-dir data --uid bob --to alice      # in another terminal, now or later
+  gatepost chat --gate tcp://10.0.0.21:7100 --keys-file keys.json --uid alice --to bob`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if uid == "" || peer == "" {
@@ -35,11 +36,14 @@ successor overtook. A second chat of the same user on another machine wins, and 
 			if err != nil {
 				return err
 			}
+			if token == "" && !t.CanMint() {
+				return usageError{errors.New("there is nothing to log in with: name the platform's secrets by --keys-file, or a token by --token")}
+			}
 			cfg := t.Client(gatepost.User{Domain: domain, UID: uid}, gatepost.Desktop)
 			if token != "" {
 				cfg.Token = func(context.Context) (string, error) { return token, nil }
 			}
-			path, err := t.StorePath(domain, uid+".db")
+			path, err := t.StorePath(target.FileName(domain), target.FileName(uid)+".db")
 			if err != nil {
 				return err
 			}

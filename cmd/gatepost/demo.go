@@ -34,6 +34,9 @@ Exit code 0 only if every step held.`,
 			if err != nil {
 				return err
 			}
+			if !t.CanMint() {
+				return usageError{errors.New("the demo makes tokens for its users: name the platform's secrets by --keys-file")}
+			}
 			exe, err := os.Executable()
 			if err != nil {
 				return fmt.Errorf("find this binary, to start clients that can be killed: %w", err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/gatepost/gatepost/app"
 	"github.com/spf13/cobra"
@@ -39,6 +40,8 @@ func keysInitCommand() *cobra.Command {
 			}
 			if err := app.WriteKeys(path, keys); errors.Is(err, fs.ErrExist) {
 				return fmt.Errorf("%s is there already and stays as it is: choose another file by --keys-file", path)
+			} else if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("the directory %s is not there: make it, or choose another file by --keys-file", filepath.Dir(path))
 			} else if err != nil {
 				return err
 			}
@@ -60,6 +63,9 @@ func keysShowPublicCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			keys, err := app.ReadKeys(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s is not there: name another file by --keys-file, or make it by gatepost keys init --keys-file %s", path, path)
+			}
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/gatepost/gatepost/app"
@@ -36,7 +37,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "gatepost:", err)
+	fmt.Fprintln(stderr, "gatepost:", strings.TrimPrefix(err.Error(), "gatepost: ")) // the SDK begins its errors so as well
 	switch {
 	case !*started || errors.As(err, new(usageError)): // cobra refuses commands, flags and arguments before anything starts
 		return exitUsage

@@ -107,6 +107,12 @@ func TestExitCodes(t *testing.T) {
 		"gate":                       exitUsage,
 		"demo --data-dir nowhere":    exitFailed,
 		"bench c2c --redis x":        exitUsage,
+		"bench c2c --servers foo":    exitUsage,
+		"audit --users 1":            exitUsage,
+		"chat --gate tcp://127.0.0.1:1 --uid a --to b": exitUsage,
+		"demo --gate tcp://127.0.0.1:1":                exitUsage,
+		"keys init --keys-file nowhere/keys.json":      exitFailed,
+		"keys show-public --keys-file nowhere.json":    exitFailed,
 		fmt.Sprintf("standalone --data-dir %s --admin 127.0.0.1:0 --tls 127.0.0.1:0 --tcp %s", dir, taken.Addr()): exitAddressTaken,
 	} {
 		if got := run(t.Context(), strings.Fields(args), io.Discard); got != want {
@@ -178,5 +184,27 @@ func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
 	stdin.Close()
 	if err := server.Wait(); err != nil {
 		t.Errorf("standalone: %v", err)
+	}
+}
+
+func TestFaultsSayWhatToDo(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none", "keys.json")
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"bench c2c --servers foo", []string{"--servers foo: must be local, running"}},
+		{"audit --servers ftp://host:1", []string{"--servers ftp://host:1: must be"}},
+		{"keys init --keys-file " + none, []string{filepath.Dir(none), "is not there: make it"}},
+		{"keys show-public --keys-file " + none, []string{"gatepost keys init --keys-file " + none}},
+		{"chat --gate tcp://127.0.0.1:1 --uid a --to b", []string{"--keys-file", "--token"}},
+	} {
+		var stderr bytes.Buffer
+		run(t.Context(), strings.Fields(c.args), &stderr)
+		for _, want := range c.want {
+			if !strings.Contains(stderr.String(), want) {
+				t.Errorf("gatepost %s: %q is not in %s", c.args, want, &stderr)
+			}
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -65,14 +66,26 @@ func (s *servers) open(ctx context.Context) (*openServers, error) {
 		return nil, usageError{errors.New("--mysql and --redis are for --servers local")}
 	}
 	if s.where != serversRunning {
-		address := s.where
-		if !strings.Contains(address, "://") {
-			address = "tcp://" + address
+		address, err := gateAddress(s.where)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--servers %s: %w", s.where, err)}
 		}
 		s.to.Gates = append(s.to.Gates, address)
 	}
 	t, err := auditTarget(s.to, s.domain)
 	return &openServers{target: t}, err
+}
+
+// gateAddress is text as tcp://host:port or tls://host:port.
+func gateAddress(text string) (string, error) {
+	scheme, hostPort, ok := strings.Cut(text, "://")
+	if !ok {
+		scheme, hostPort = "tcp", text
+	}
+	if _, _, err := net.SplitHostPort(hostPort); err != nil || scheme != "tcp" && scheme != "tls" {
+		return "", fmt.Errorf("must be %s, %s, or the address of a gate: tcp://host:port or tls://host:port", serversLocal, serversRunning)
+	}
+	return scheme + "://" + hostPort, nil
 }
 
 // start starts a platform of this binary in a directory of its own.

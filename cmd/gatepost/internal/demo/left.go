@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/gatepost/gatepost/cmd/gatepost/internal/target"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
 )
 
@@ -25,7 +26,7 @@ const leftFor = 7 * 24 * time.Hour
 func (r *run) patience() gatepost.User { return gatepost.User{Domain: r.Domain, UID: "patience"} }
 
 func (r *run) notePath() (string, error) {
-	return r.Target.StorePath("demo", r.Domain+"-patience.json")
+	return r.Target.StorePath(".demo", target.FileName(r.Domain)+"-patience.json")
 }
 
 func readNote(path string) (note left, there bool, err error) {
@@ -44,7 +45,7 @@ func readNote(path string) (note left, there bool, err error) {
 
 // loginPatience brings patience online with the store that lasts over runs. The note is taken away where the message is shown.
 func (r *run) loginPatience(ctx context.Context, note string, expected gatepost.ClientMsgID) (*person, error) {
-	path, err := r.Target.StorePath("demo", r.Domain+"-patience.db")
+	path, err := r.Target.StorePath(".demo", target.FileName(r.Domain)+"-patience.db")
 	if err != nil {
 		return nil, err
 	}

@@ -3,12 +3,17 @@ package target
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatepost/gatepost/app"
@@ -134,11 +139,41 @@ func (t *Target) Client(user gatepost.User, device gatepost.Device) gatepost.Con
 	}
 }
 
-// StorePath is where a client of this machine keeps its outbox and what it has received.
+// StorePath is where a client of this machine keeps its outbox and what it has received: below the data directory in
+// clients/PLATFORM/. Names of users and domains become elements by FileName.
 func (t *Target) StorePath(elem ...string) (string, error) {
-	path := filepath.Join(append([]string{t.DataDir, "clients"}, elem...)...)
+	path := filepath.Join(append([]string{t.DataDir, "clients", t.platform()}, elem...)...)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("store of the client: %w", err)
 	}
 	return path, nil
+}
+
+// platform names the directory of one platform's clients, so that nobody's outbox goes to another platform: the fingerprint of a pinned
+// key or, without one, of the gates' addresses. While keys are rotated, the directory of whichever pinned key is there goes on being used.
+func (t *Target) platform() string {
+	if len(t.Keys) == 0 {
+		return fingerprint(strings.Join(slices.Sorted(slices.Values(t.Gates)), ","))
+	}
+	for _, k := range t.Keys {
+		name := fingerprint(k.String())
+		if _, err := os.Stat(filepath.Join(t.DataDir, "clients", name)); err == nil {
+			return name
+		}
+	}
+	return fingerprint(t.Keys[0].String())
+}
+
+func fingerprint(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
+}
+
+// FileName is a name of a user or a domain as one element of a path. It never begins with a dot.
+func FileName(name string) string {
+	name = url.PathEscape(name)
+	if strings.HasPrefix(name, ".") {
+		name = "%2E" + name[1:]
+	}
+	return name
 }
