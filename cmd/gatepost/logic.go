@@ -15,9 +15,12 @@ It needs the keys file that all nodes share (tokens are checked with the secrets
 (gatepost migrate up) and a Redis. Gates call it at --rpc, which must be reachable for them and for nobody else; if that is not the
 address they are to use, set logic.rpc_address. Secrets are better kept out of the command line: GATEPOST_SQL_DSN, GATEPOST_REDIS_PASSWORD.
 
+Without its database a node does not start (exit code 1, and the sentence says what to do; whoever supervises it starts it again).
+Once it serves, it waits for a database that goes away; and for Redis it waits always, also at the start.
+
 When it serves, one line on stdout says so: READY logic rpc=... admin=... key=1:...
 SIGTERM stops it in order: gates are told, calls in flight end, what was accepted is delivered, the database is closed last.`,
-		Example: `  GATEPOST_SQL_DSN='gatepost:secret@tcp(10.0.0.5:3306)/gatepost' \
-    gatepost logic --keys-file keys.json --redis 10.0.0.6:6379 --rpc 10.0.0.11:7120 --domains shop,drivers`,
+		Example: `  read -rs GATEPOST_SQL_DSN && export GATEPOST_SQL_DSN   # gatepost:...@tcp(10.0.0.5:3306)/gatepost
+  gatepost logic --keys-file keys.json --redis 10.0.0.6:6379 --rpc 10.0.0.11:7120 --domains shop,drivers`,
 	}, app.Logic, app.NewLogic)
 }

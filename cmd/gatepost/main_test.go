@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,25 +53,54 @@ func TestEveryCommandTeaches(t *testing.T) {
 	visit(root)
 }
 
-// checkExample checks that an example names a command and flags that exist.
+// checkExample checks that the commands of this binary in a line of shell, and their flags and settings, exist.
 func checkExample(t *testing.T, line string) {
+	t.Helper()
 	words := strings.Fields(line)
-	for len(words) > 0 && words[0] != "gatepost" {
-		words = words[1:]
+	for i, w := range words {
+		if strings.HasPrefix(w, "#") {
+			return
+		}
+		if path.Base(w) == "gatepost" && (i == 0 || strings.Contains(words[i-1], "=") || slices.Contains(separators, words[i-1])) {
+			checkCommand(t, line, words[i+1:])
+		}
 	}
-	if len(words) == 0 {
-		return
+}
+
+// separators of commands in a line of shell.
+var separators = []string{"&&", "||", "|", ";"}
+
+// checkCommand checks the words behind gatepost, up to the end of the command.
+func checkCommand(t *testing.T, line string, words []string) {
+	t.Helper()
+	if end := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "#") || slices.Contains(separators, w) }); end >= 0 {
+		words = words[:end]
 	}
 	root, _ := newRoot()
-	cmd, rest, err := root.Find(words[1:])
+	cmd, rest, err := root.Find(words)
 	if err != nil || cmd == root {
 		t.Errorf("example %q: no such command (%v)", line, err)
 		return
 	}
-	for _, w := range rest {
+	if cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+		t.Errorf("example %q: %s has no command %s", line, cmd.CommandPath(), rest[0])
+	}
+	for i, w := range rest {
 		name, isFlag := strings.CutPrefix(w, "--")
-		if name, _, _ = strings.Cut(name, "="); isFlag && cmd.Flags().Lookup(name) == nil {
+		name, value, inWord := strings.Cut(name, "=")
+		if !isFlag || name == "" {
+			continue
+		}
+		if cmd.Flags().Lookup(name) == nil && name != "help" {
 			t.Errorf("example %q: no flag --%s", line, name)
+		}
+		if !inWord && i+1 < len(rest) {
+			value = rest[i+1]
+		}
+		if name == "set" {
+			if _, err := app.Load(app.Standalone, app.Sources{Set: []string{value}}); err != nil {
+				t.Errorf("example %q: %v", line, err)
+			}
 		}
 	}
 }

@@ -17,8 +17,10 @@ func migrateCommand() *cobra.Command {
 		Long: `The schema of the database is made and changed by these commands only; a logic node whose database has another one does not start.
 A standalone process brings its own database up to date.
 
-The database itself must be there: CREATE DATABASE gatepost. It is named as for a logic node: --mysql, sql.dsn in the file, or GATEPOST_SQL_DSN.`,
-		Example: "  gatepost migrate up --mysql 'gatepost:secret@tcp(127.0.0.1:3306)/gatepost'\n  gatepost migrate status --config gatepost.yaml",
+The database itself must be there: CREATE DATABASE gatepost. It is named as for a logic node: by GATEPOST_SQL_DSN, by
+sql.dsn in the file, or by --mysql, which other users of the machine can read in the list of processes. When it is not there, or
+refuses the user, the error says what to do.`,
+		Example: migrateExample("up") + "\n  gatepost migrate status",
 	}
 	cmd.AddCommand(
 		migrateSubcommand("up", "Apply the migrations that are missing", migrateUp),
@@ -31,7 +33,7 @@ func migrateSubcommand(use, short string, do func(*cobra.Command, app.Config) er
 	var src sources
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: short + ".",
-		Example: "  gatepost migrate " + use + " --mysql 'gatepost:secret@tcp(127.0.0.1:3306)/gatepost'",
+		Example: migrateExample(use),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := src.load(cmd, app.Logic)
@@ -39,7 +41,7 @@ func migrateSubcommand(use, short string, do func(*cobra.Command, app.Config) er
 				return err
 			}
 			if cfg.SQL.DSN == "" {
-				return usageError{errors.New("no database is named: use --mysql, sql.dsn in the file, or GATEPOST_SQL_DSN")}
+				return usageError{errors.New("no database is named: set GATEPOST_SQL_DSN, sql.dsn in the file, or --mysql")}
 			}
 			if err := cfg.SQL.Validate(); err != nil {
 				return usageError{err}
@@ -50,6 +52,12 @@ func migrateSubcommand(use, short string, do func(*cobra.Command, app.Config) er
 	src.add(cmd)
 	app.AddFlags(cmd.Flags(), app.Logic, "mysql")
 	return cmd
+}
+
+// migrateExample reads the data source name, which holds a password, without leaving it in the history of the shell.
+func migrateExample(use string) string {
+	return "  read -rs GATEPOST_SQL_DSN && export GATEPOST_SQL_DSN   # gatepost:...@tcp(127.0.0.1:3306)/gatepost\n  gatepost migrate " + use +
+		"\n  gatepost migrate " + use + " --config gatepost.yaml   # sql.dsn stands there, mode 0600"
 }
 
 func migrateUp(cmd *cobra.Command, cfg app.Config) error {

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const repository = "../.."
+
+// pages are README.md and the pages of docs.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no pages in docs: %v", err)
+	}
+	texts := make(map[string]string)
+	for _, file := range append(files, filepath.Join(repository, "README.md")) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(file)] = string(b)
+	}
+	return texts
+}
+
+// blocks are the fenced blocks of a page in a language.
+func blocks(page, language string) (out []string) {
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(page, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+var inlineCommand = regexp.MustCompile("`((?:bin/)?gatepost [^`\n]+)`")
+
+func TestCommandsOnThePagesExist(t *testing.T) {
+	for name, page := range pages(t) {
+		t.Run(name, func(t *testing.T) {
+			for _, block := range blocks(page, "sh") {
+				for line := range strings.Lines(strings.ReplaceAll(block, "\\\n", " ")) {
+					checkExample(t, line)
+				}
+			}
+			for _, m := range inlineCommand.FindAllStringSubmatch(page, -1) {
+				checkExample(t, m[1])
+			}
+		})
+	}
+}
+
+var variable = regexp.MustCompile(`\bGATEPOST_[A-Z_]+\b`)
+
+func TestVariablesOnThePagesExist(t *testing.T) {
+	known, err := command(t, "config", "print", "--role", "logic", "--env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []string{"gate", "standalone"} {
+		more, err := command(t, "config", "print", "--role", role, "--env")
+		if err != nil {
+			t.Fatal(err)
+		}
+		known += more
+	}
+	for name, page := range pages(t) {
+		for _, v := range variable.FindAllString(page, -1) {
+			if !strings.HasPrefix(v, "GATEPOST_TEST_") && !strings.Contains(known, "\n"+v+"=") {
+				t.Errorf("%s: there is no variable %s", name, v)
+			}
+		}
+	}
+}
+
+// The snippets of Go stand inside a function whose context and token the reader has.
+func TestGoOnThePagesCompiles(t *testing.T) {
+	const head = `package main
+
+import (
+	"context"
+	"fmt"
+
+	gatepost "github.com/gatepost/gatepost/sdk/go"
+	"github.com/gatepost/gatepost/sdk/go/sqlitestore"
+)
+
+func main() {}
+
+func snippet(ctx context.Context, token string) (gatepost.SendResult, error) {
+`
+	found := 0
+	for name, page := range pages(t) {
+		for _, block := range blocks(page, "go") {
+			found++
+			file := filepath.Join(t.TempDir(), "snippet.go")
+			if err := os.WriteFile(file, []byte(head+block+"\nreturn result, err\n}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			build := exec.Command("go", "build", "-o", os.DevNull, file)
+			build.Dir = repository
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s\n%s", name, err, out, block)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("README.md shows no Go")
+	}
+}
