@@ -71,15 +71,15 @@ func explain(cfg Config, err error) error {
 	if errors.As(err, &e) {
 		switch e.Number {
 		case myUnknownDatabase:
-			return setup("%s has no database %q: CREATE DATABASE `%s`; there, or name another one %s (%v)", dsn.Addr, dsn.DBName, dsn.DBName, inDSN, e)
+			return setup("%s has no database %q: run CREATE DATABASE `%s` there, or name another one %s (%v)", dsn.Addr, dsn.DBName, dsn.DBName, inDSN, e)
 		case myDatabaseDenied:
-			return setup("user %q may not use database %q of %s, or it is not there: CREATE DATABASE `%s`; %s; (%v)", dsn.User, dsn.DBName, dsn.Addr, dsn.DBName, grant, e)
+			return setup("user %q may not use database %q of %s, or it is not there: as its administrator run CREATE DATABASE `%s` and %s (%v)", dsn.User, dsn.DBName, dsn.Addr, dsn.DBName, grant, e)
 		case myAccessDenied, myAccessNoPass:
 			return setup("%s refuses user %q with this password: check both %s (%v)", dsn.Addr, dsn.User, inDSN, e)
 		case myHostRefused:
-			return setup("%s admits nobody from this machine: CREATE USER '%s'@'…' for its address (%v)", dsn.Addr, dsn.User, e)
+			return setup("%s admits nobody from this machine: as its administrator run CREATE USER '%s'@'…' for its address (%v)", dsn.Addr, dsn.User, e)
 		case myTableDenied, myColumnDenied, myNeedsPrivilege, myRoutineDenied:
-			return setup("user %q lacks a right on database %q of %s: %s; (%v)", dsn.User, dsn.DBName, dsn.Addr, grant, e)
+			return setup("user %q lacks a right on database %q of %s: as its administrator run %s (%v)", dsn.User, dsn.DBName, dsn.Addr, grant, e)
 		case myAuthUnsupported:
 			return setup("user %q of %s has a way to log in that is not supported: give it a password of another plugin (%v)", dsn.User, dsn.Addr, e)
 		}
