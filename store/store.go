@@ -134,11 +134,13 @@ type Confirmation struct {
 
 // Device is a device class registered for a user: owed each of his messages.
 type Device struct {
-	Owner        UserKey
-	Class        DeviceClass
-	LoginCounter uint64
+	Owner   UserKey
+	Class   DeviceClass
+	Session uint64 // fences: the higher one is the newer login
+	SeenAt  time.Time
+	// Of the login that registers. They are kept apart from the class, for several installations: a list of devices does not have them.
 	Installation [16]byte
-	SeenAt       time.Time
+	LoginCounter uint64
 }
 
 // Route is where a user's session is: an entry of the presence table.

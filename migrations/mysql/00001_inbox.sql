@@ -39,12 +39,22 @@ CREATE TABLE device (
   domain        VARBINARY(64)    NOT NULL,
   uid           VARBINARY(128)   NOT NULL,
   class         TINYINT UNSIGNED NOT NULL,
-  login_counter BIGINT UNSIGNED  NOT NULL,
-  installation  BINARY(16)       NOT NULL,
+  session       BIGINT UNSIGNED  NOT NULL, -- the newest that registered or retired the class: what comes of an older one changes nothing
   seen_at       BIGINT           NOT NULL,
   retired_at    BIGINT           NOT NULL DEFAULT 0, -- 0: owed
   PRIMARY KEY (domain, uid, class),
   KEY device_idle (retired_at, seen_at)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
+
+-- The highest login counters of the last installations of a device class, retired or not: a client's store that was restored is known by them.
+CREATE TABLE device_login (
+  domain        VARBINARY(64)    NOT NULL,
+  uid           VARBINARY(128)   NOT NULL,
+  class         TINYINT UNSIGNED NOT NULL,
+  installation  BINARY(16)       NOT NULL,
+  login_counter BIGINT UNSIGNED  NOT NULL,
+  session       BIGINT UNSIGNED  NOT NULL,
+  PRIMARY KEY (domain, uid, class, installation)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC;
 
 -- The node numbers in message ids.
@@ -84,6 +94,7 @@ CREATE TABLE app_key (
 DROP TABLE app_key;
 DROP TABLE lease;
 DROP TABLE node;
+DROP TABLE device_login;
 DROP TABLE device;
 DROP TABLE device_mask;
 DROP TABLE inbox;

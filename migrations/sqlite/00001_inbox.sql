@@ -35,13 +35,22 @@ CREATE TABLE device (
   domain        TEXT    NOT NULL CHECK (length(CAST(domain AS BLOB)) <= 64),
   uid           TEXT    NOT NULL CHECK (length(CAST(uid AS BLOB)) <= 128),
   class         INTEGER NOT NULL,
-  login_counter INTEGER NOT NULL,
-  installation  BLOB    NOT NULL,
+  session       INTEGER NOT NULL,
   seen_at       INTEGER NOT NULL,
   retired_at    INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (domain, uid, class)
 ) WITHOUT ROWID;
 CREATE INDEX device_idle ON device (retired_at, seen_at);
+
+CREATE TABLE device_login (
+  domain        TEXT    NOT NULL CHECK (length(CAST(domain AS BLOB)) <= 64),
+  uid           TEXT    NOT NULL CHECK (length(CAST(uid AS BLOB)) <= 128),
+  class         INTEGER NOT NULL,
+  installation  BLOB    NOT NULL CHECK (length(installation) = 16),
+  login_counter INTEGER NOT NULL,
+  session       INTEGER NOT NULL,
+  PRIMARY KEY (domain, uid, class, installation)
+) WITHOUT ROWID;
 
 CREATE TABLE node (
   number     INTEGER PRIMARY KEY NOT NULL,
@@ -74,6 +83,7 @@ CREATE INDEX app_key_domain ON app_key (domain, id);
 DROP TABLE app_key;
 DROP TABLE lease;
 DROP TABLE node;
+DROP TABLE device_login;
 DROP TABLE device;
 DROP TABLE device_mask;
 DROP TABLE inbox;

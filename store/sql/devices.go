@@ -12,85 +12,130 @@ import (
 // retireChunk is how many rows of an inbox one transaction of Retire looks at.
 const retireChunk = 500
 
+// loginsKept is of how many installations of a device class the login counter is remembered.
+const loginsKept = 8
+
 // deviceRow is the part of a device that decides.
 type deviceRow struct {
-	counter      uint64
-	installation [16]byte
-	seenAt       int64
-	retiredAt    int64
+	session   uint64
+	seenAt    int64
+	retiredAt int64
+	counter   stdsql.Null[number] // of the installation that asks, when it is remembered
 }
 
-// lockDevice reads a device and locks it; nil when there is none. Index PRIMARY (domain, uid, class).
-func (db *DB) lockDevice(ctx context.Context, tx *stdsql.Tx, owner store.UserKey, class store.DeviceClass) (*deviceRow, error) {
-	var d deviceRow
-	var counter number
-	var installation []byte
-	err := tx.QueryRowContext(ctx, "SELECT login_counter, installation, seen_at, retired_at FROM device WHERE domain = ? AND uid = ? AND class = ?"+db.d.lockRow,
-		owner.Domain, owner.UID, int64(class)).Scan(&counter, &installation, &d.seenAt, &d.retiredAt)
+// lockDevice reads d's row and locks it, and what is remembered of d's installation; nil when there is none. Index PRIMARY of both.
+func (db *DB) lockDevice(ctx context.Context, tx *stdsql.Tx, d store.Device) (*deviceRow, error) {
+	var row deviceRow
+	var session number
+	err := tx.QueryRowContext(ctx, "SELECT d.session, d.seen_at, d.retired_at, l.login_counter FROM device AS d"+
+		" LEFT JOIN device_login AS l ON l.domain = d.domain AND l.uid = d.uid AND l.class = d.class AND l.installation = ?"+
+		" WHERE d.domain = ? AND d.uid = ? AND d.class = ?"+db.d.lockRow,
+		d.Installation[:], d.Owner.Domain, d.Owner.UID, int64(d.Class)).Scan(&session, &row.seenAt, &row.retiredAt, &row.counter)
 	if errors.Is(err, stdsql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	d.counter = uint64(counter)
-	copy(d.installation[:], installation)
-	return &d, nil
+	row.session = uint64(session)
+	return &row, nil
 }
 
-// Register owes class the user's messages from now on. retired: it had been registered before and was retired since.
-// Within one installation the login counter never goes back: a lower one leaves the stored one, and does not bring back a class that was retired after it.
+// Register owes d's class the user's messages from now on, and remembers d's login counter. retired: it had been registered before and was retired since.
+// When a higher session number has registered or retired the class, it stays as that one left it: what is late brings nothing back (G5).
 func (db *DB) Register(ctx context.Context, d store.Device) (retired bool, err error) {
 	err = db.inTx(ctx, "register a device class", func(tx *stdsql.Tx) error {
 		retired = false
 		// A no-op when it is there: two first registrations at once meet here. Index PRIMARY.
-		res, err := tx.ExecContext(ctx, "INSERT INTO device (domain, uid, class, login_counter, installation, seen_at, retired_at) VALUES (?, ?, ?, ?, ?, ?, 0)"+
-			db.d.onDeviceConflict, d.Owner.Domain, d.Owner.UID, int64(d.Class), db.d.u64(d.LoginCounter), d.Installation[:], millis(d.SeenAt))
+		res, err := tx.ExecContext(ctx, "INSERT INTO device (domain, uid, class, session, seen_at, retired_at) VALUES (?, ?, ?, ?, ?, 0)"+
+			db.d.onDeviceConflict, d.Owner.Domain, d.Owner.UID, int64(d.Class), db.d.u64(d.Session), millis(d.SeenAt))
 		if err != nil {
 			return err
 		}
 		if n, err := res.RowsAffected(); err != nil {
 			return err
-		} else if n == 0 {
-			old, err := db.lockDevice(ctx, tx, d.Owner, d.Class)
-			if err != nil {
+		} else if n > 0 {
+			if err := db.rememberLogin(ctx, tx, d, stdsql.Null[number]{}); err != nil {
 				return err
 			}
-			if old == nil {
-				return errVanished
-			}
-			retired = old.retiredAt != 0
-			counter := d.LoginCounter
-			if old.installation == d.Installation && d.LoginCounter < old.counter {
-				if retired {
-					return nil
-				}
-				counter = old.counter
-			}
-			// Index PRIMARY.
-			if _, err := tx.ExecContext(ctx, "UPDATE device SET login_counter = ?, installation = ?, seen_at = ?, retired_at = 0 WHERE domain = ? AND uid = ? AND class = ?",
-				db.d.u64(counter), d.Installation[:], max(old.seenAt, millis(d.SeenAt)), d.Owner.Domain, d.Owner.UID, int64(d.Class)); err != nil {
-				return err
-			}
+			return db.oweClass(ctx, tx, d)
 		}
-		// Index PRIMARY of device_mask.
-		_, err = tx.ExecContext(ctx, "INSERT INTO device_mask (domain, uid, mask) VALUES (?, ?, ?)"+db.d.onMaskConflict,
-			d.Owner.Domain, d.Owner.UID, int64(d.Class.Bit()), int64(d.Class.Bit()))
-		return err
+		old, err := db.lockDevice(ctx, tx, d)
+		if err != nil {
+			return err
+		}
+		if old == nil {
+			return errVanished
+		}
+		retired = old.retiredAt != 0
+		if err := db.rememberLogin(ctx, tx, d, old.counter); err != nil || d.Session < old.session {
+			return err
+		}
+		// Index PRIMARY.
+		if _, err := tx.ExecContext(ctx, "UPDATE device SET session = ?, seen_at = ?, retired_at = 0 WHERE domain = ? AND uid = ? AND class = ?",
+			db.d.u64(d.Session), max(old.seenAt, millis(d.SeenAt)), d.Owner.Domain, d.Owner.UID, int64(d.Class)); err != nil || !retired {
+			return err // a class that is not retired has its bit
+		}
+		return db.oweClass(ctx, tx, d)
 	})
 	return retired && err == nil, err
+}
+
+// oweClass sets the class's bit.
+func (db *DB) oweClass(ctx context.Context, tx *stdsql.Tx, d store.Device) error {
+	// Index PRIMARY of device_mask.
+	_, err := tx.ExecContext(ctx, "INSERT INTO device_mask (domain, uid, mask) VALUES (?, ?, ?)"+db.d.onMaskConflict,
+		d.Owner.Domain, d.Owner.UID, int64(d.Class.Bit()), int64(d.Class.Bit()))
+	return err
+}
+
+// rememberLogin keeps d's login counter if it is higher than known, and forgets the oldest installations of the class.
+// The transaction holds the lock of d's device.
+func (db *DB) rememberLogin(ctx context.Context, tx *stdsql.Tx, d store.Device, known stdsql.Null[number]) error {
+	if known.Valid {
+		if d.LoginCounter <= uint64(known.V) {
+			return nil
+		}
+		// Index PRIMARY.
+		_, err := tx.ExecContext(ctx, "UPDATE device_login SET login_counter = ?, session = ? WHERE domain = ? AND uid = ? AND class = ? AND installation = ?",
+			db.d.u64(d.LoginCounter), db.d.u64(d.Session), d.Owner.Domain, d.Owner.UID, int64(d.Class), d.Installation[:])
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO device_login (domain, uid, class, installation, login_counter, session) VALUES (?, ?, ?, ?, ?, ?)",
+		d.Owner.Domain, d.Owner.UID, int64(d.Class), d.Installation[:], db.d.u64(d.LoginCounter), db.d.u64(d.Session)); err != nil {
+		return err
+	}
+	// Index PRIMARY: the few rows of the class, twice.
+	_, err := tx.ExecContext(ctx, "DELETE FROM device_login WHERE domain = ? AND uid = ? AND class = ? AND installation NOT IN (SELECT installation FROM"+
+		" (SELECT installation FROM device_login WHERE domain = ? AND uid = ? AND class = ? ORDER BY session DESC, installation LIMIT ?) AS kept)",
+		d.Owner.Domain, d.Owner.UID, int64(d.Class), d.Owner.Domain, d.Owner.UID, int64(d.Class), loginsKept)
+	return err
+}
+
+// WasHere reports whether d's installation has called Register for d's class with d's login counter or a higher one.
+// Of each class the last loginsKept installations are remembered, also when it is retired.
+func (db *DB) WasHere(ctx context.Context, d store.Device) (bool, error) {
+	var counter number
+	// Index PRIMARY.
+	err := db.read.QueryRowContext(ctx, "SELECT login_counter FROM device_login WHERE domain = ? AND uid = ? AND class = ? AND installation = ?",
+		d.Owner.Domain, d.Owner.UID, int64(d.Class), d.Installation[:]).Scan(&counter)
+	if errors.Is(err, stdsql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, db.d.classify("read a login counter", err)
+	}
+	return uint64(counter) >= d.LoginCounter, nil
 }
 
 // errVanished: a row that conflicted is not there; nobody deletes devices.
 var errVanished = errors.New("a device vanished")
 
-// Retire stops owing class the user's messages, and removes the rows that only it had not confirmed, in bounded chunks.
-// It does nothing when another installation has registered the class since d did, or d's own with a higher login counter: what is late ends nothing newer (G5).
+// Retire stops owing d's class the user's messages, and removes the rows that only it had not confirmed, in bounded chunks.
+// It does nothing when a higher session number has registered the class: what is late ends nothing newer (G5).
 // What no class has confirmed stays, also when the last class retires: it waits for whoever registers next. Retiring again finishes what an error interrupted.
 func (db *DB) Retire(ctx context.Context, d store.Device) error {
-	done, err := db.retire(ctx, d.Owner, d.Class, func(row *deviceRow) bool {
-		return row.installation == d.Installation && row.counter <= d.LoginCounter
-	})
+	done, err := db.retire(ctx, d, func(row *deviceRow) bool { return row.session <= d.Session })
 	if err != nil || !done {
 		return err
 	}
@@ -98,25 +143,22 @@ func (db *DB) Retire(ctx context.Context, d store.Device) error {
 }
 
 // retire clears the class's bit if may says so; done: the class is retired, now or before.
-func (db *DB) retire(ctx context.Context, owner store.UserKey, class store.DeviceClass, may func(*deviceRow) bool) (done bool, err error) {
+func (db *DB) retire(ctx context.Context, d store.Device, may func(*deviceRow) bool) (done bool, err error) {
 	err = db.inTx(ctx, "retire a device class", func(tx *stdsql.Tx) error {
 		done = false
-		d, err := db.lockDevice(ctx, tx, owner, class)
-		if err != nil || d == nil || !may(d) {
+		old, err := db.lockDevice(ctx, tx, d)
+		if err != nil || old == nil || !may(old) {
 			return err
 		}
 		done = true
-		if d.retiredAt != 0 {
-			return nil
-		}
-		// Index PRIMARY.
-		if _, err := tx.ExecContext(ctx, "UPDATE device SET retired_at = "+db.d.nowMS+" WHERE domain = ? AND uid = ? AND class = ?",
-			owner.Domain, owner.UID, int64(class)); err != nil {
+		// A newer session that retires what is retired counts too: none between them brings it back. Index PRIMARY.
+		if _, err := tx.ExecContext(ctx, "UPDATE device SET session = ?, retired_at = CASE retired_at WHEN 0 THEN "+db.d.nowMS+" ELSE retired_at END"+
+			" WHERE domain = ? AND uid = ? AND class = ?", db.d.u64(max(old.session, d.Session)), d.Owner.Domain, d.Owner.UID, int64(d.Class)); err != nil || old.retiredAt != 0 {
 			return err
 		}
 		// Index PRIMARY.
 		_, err = tx.ExecContext(ctx, "UPDATE device_mask SET mask = mask & ~CAST(? AS "+db.d.unsigned+") WHERE domain = ? AND uid = ?",
-			int64(class.Bit()), owner.Domain, owner.UID)
+			int64(d.Class.Bit()), d.Owner.Domain, d.Owner.UID)
 		return err
 	})
 	return done, err
@@ -159,31 +201,29 @@ func (db *DB) chunkEnd(ctx context.Context, owner store.UserKey, after store.Msg
 
 // device is the table of device classes, for gorm.
 type device struct {
-	Domain       string
-	UID          string
-	Class        uint8
-	LoginCounter number
-	Installation []byte
-	SeenAt       int64
-	RetiredAt    int64
+	Domain    string
+	UID       string
+	Class     uint8
+	Session   number
+	SeenAt    int64
+	RetiredAt int64
 }
 
 // TableName implements gorm's Tabler.
 func (device) TableName() string { return "device" }
 
-// List returns the registered device classes of a user.
+// List returns the registered device classes of a user, without installations and login counters.
 func (db *DB) List(ctx context.Context, owner store.UserKey) ([]store.Device, error) {
 	var rows []device
 	// Index PRIMARY (domain, uid, class).
-	err := db.on(ctx, db.read).Select("domain", "uid", "class", "login_counter", "installation", "seen_at").
+	err := db.on(ctx, db.read).Select("domain", "uid", "class", "session", "seen_at").
 		Where("domain = ? AND uid = ? AND retired_at = 0", owner.Domain, owner.UID).Order("class").Find(&rows).Error
 	if err != nil {
 		return nil, db.d.classify("list device classes", err)
 	}
 	devices := make([]store.Device, len(rows))
 	for i, r := range rows {
-		devices[i] = store.Device{Owner: owner, Class: store.DeviceClass(r.Class), LoginCounter: uint64(r.LoginCounter), SeenAt: fromMillis(r.SeenAt)}
-		copy(devices[i].Installation[:], r.Installation)
+		devices[i] = store.Device{Owner: owner, Class: store.DeviceClass(r.Class), Session: uint64(r.Session), SeenAt: fromMillis(r.SeenAt)}
 	}
 	return devices, nil
 }
@@ -199,7 +239,9 @@ func (db *DB) RetireIdle(ctx context.Context, cutoff time.Time, limit int) (reti
 	}
 	for _, d := range idle {
 		owner := store.UserKey{Domain: d.Domain, UID: d.UID}
-		done, err := db.retire(ctx, owner, store.DeviceClass(d.Class), func(d *deviceRow) bool { return d.retiredAt == 0 && d.seenAt < millis(cutoff) })
+		done, err := db.retire(ctx, store.Device{Owner: owner, Class: store.DeviceClass(d.Class)}, func(row *deviceRow) bool {
+			return row.retiredAt == 0 && row.seenAt < millis(cutoff)
+		})
 		if err != nil {
 			return retired, err
 		}

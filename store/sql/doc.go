@@ -5,6 +5,6 @@
 // A transaction that lost a deadlock or a lock wait is run again a few times. Errors that say nothing about the data wrap store.ErrUnavailable;
 // what remains blames a row of the call.
 //
-// Locks are taken in one order: device before device_mask, inbox before device_mask, never inbox and device in one transaction;
+// Locks are taken in one order: device before device_login before device_mask, inbox before device_mask, never inbox and device in one transaction;
 // rows of the inbox in the order of their ids. Isolation is READ COMMITTED.
 package sql

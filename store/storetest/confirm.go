@@ -177,7 +177,7 @@ func testRegisterRace(t *testing.T, db Database) {
 			}
 		})
 		wg.Go(func() {
-			if _, err := db.Devices.Register(t.Context(), store.Device{Owner: user, Class: ios, LoginCounter: 1, SeenAt: start}); err != nil {
+			if _, err := db.Devices.Register(t.Context(), deviceOf(user, ios, 1)); err != nil {
 				t.Error(err)
 				return
 			}

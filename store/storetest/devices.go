@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,16 +19,19 @@ func RunDevices(t *testing.T, factory DatabaseFactory) {
 		t.Run(name, func(t *testing.T) { f(t, factory(t)) })
 	}
 	run("register and list", testRegister)
-	run("the login counter never goes back", testRegisterCounter)
+	run("register is fenced by the session number", testRegisterFence)
 	run("retire removes what only the class had not confirmed", testRetire)
-	run("retire is fenced by the login counter", testRetireFence)
-	run("retire is fenced by the installation", testRetireInstallation)
+	run("retire is fenced by the session number", testRetireFence)
+	run("a fenced session that is late ends nothing", testFencedLate)
 	run("the last class retires and nothing is lost", testRetireLast)
+	run("login counters are remembered", testWasHere)
+	run("the last installations of a class are remembered", testWasHereBound)
+	run("registrations at once", testRegisterAtOnce)
 }
 
 func testRegister(t *testing.T, db Database) {
-	d := store.Device{Owner: bob, Class: android, LoginCounter: 1 << 63, Installation: [16]byte{1, 15: 0}, SeenAt: start}
-	e := store.Device{Owner: bob, Class: ios, LoginCounter: 2, Installation: [16]byte{2}, SeenAt: start.Add(time.Second)}
+	d := store.Device{Owner: bob, Class: android, Session: 3, LoginCounter: 1 << 63, Installation: [16]byte{1, 15: 0}, SeenAt: start}
+	e := store.Device{Owner: bob, Class: ios, Session: 1 << 52, LoginCounter: 2, Installation: [16]byte{2}, SeenAt: start.Add(time.Second)}
 	for _, x := range []store.Device{e, d, d} {
 		if retired, err := db.Devices.Register(t.Context(), x); err != nil || retired {
 			t.Fatal(retired, err)
@@ -36,7 +41,8 @@ func testRegister(t *testing.T, db Database) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]store.Device{d, e}, list); diff != "" {
+	want := []store.Device{{Owner: bob, Class: android, Session: d.Session, SeenAt: d.SeenAt}, {Owner: bob, Class: ios, Session: e.Session, SeenAt: e.SeenAt}}
+	if diff := cmp.Diff(want, list); diff != "" {
 		t.Fatal(diff)
 	}
 	if list, err = db.Devices.List(t.Context(), alice); err != nil || len(list) != 0 {
@@ -44,40 +50,56 @@ func testRegister(t *testing.T, db Database) {
 	}
 }
 
-func testRegisterCounter(t *testing.T, db Database) {
-	counter := func(want uint64) {
+func testRegisterFence(t *testing.T, db Database) {
+	session := func(want uint64) {
 		t.Helper()
 		list, err := db.Devices.List(t.Context(), bob)
-		if err != nil || len(list) != 1 || list[0].LoginCounter != want {
-			t.Fatalf("%+v, %v, want counter %d", list, err, want)
+		if err != nil || len(list) != 1 || list[0].Session != want {
+			t.Fatalf("%+v, %v, want session %d", list, err, want)
 		}
 	}
 	db.register(t, bob, android, 5)
-	db.register(t, bob, android, 4)
-	counter(5)
-	db.register(t, bob, android, 6)
-	counter(6)
-	// A new installation begins where it likes.
-	if _, err := db.Devices.Register(t.Context(), store.Device{Owner: bob, Class: android, LoginCounter: 1, Installation: [16]byte{99}, SeenAt: start}); err != nil {
-		t.Fatal(err)
+	late := deviceOf(bob, android, 4)
+	late.SeenAt = start.Add(time.Hour)
+	late.Installation = [16]byte{99}
+	late.LoginCounter = 1000
+	if retired, err := db.Devices.Register(t.Context(), late); err != nil || retired {
+		t.Fatal(retired, err)
 	}
-	counter(1)
-	// What is late does not bring back a class that was retired after it.
+	session(5)
+	if list, err := db.Devices.List(t.Context(), bob); err != nil || !list[0].SeenAt.Equal(start) {
+		t.Fatal(list, err)
+	}
 	db.register(t, bob, android, 8)
-	db.retire(t, bob, android, 8)
-	if !db.register(t, bob, android, 7) {
-		t.Fatal("a late registration was not told that the class is retired")
+	session(8)
+	// What is late does not bring back a class that was retired after it, also when who retired it had not registered.
+	db.retire(t, bob, android, 10)
+	for _, s := range []uint64{7, 8, 9} {
+		if !db.register(t, bob, android, s) {
+			t.Fatal("a late registration was not told that the class is retired")
+		}
+		if list, err := db.Devices.List(t.Context(), bob); err != nil || len(list) != 0 {
+			t.Fatal(list, err)
+		}
 	}
+	db.retire(t, bob, android, 12) // again
+	db.register(t, bob, android, 11)
 	if list, err := db.Devices.List(t.Context(), bob); err != nil || len(list) != 0 {
 		t.Fatal(list, err)
 	}
-	if !db.register(t, bob, android, 9) {
-		t.Fatal("the next login was not told that the class had been retired")
+	if !db.register(t, bob, android, 12) { // the session itself, which was away
+		t.Fatal("the session was not told that the class had been retired")
 	}
-	counter(9)
-	if db.register(t, bob, android, 9) {
+	session(12)
+	if db.register(t, bob, android, 13) {
 		t.Fatal("told twice")
 	}
+	// It is owed messages again.
+	db.register(t, bob, ios, 1)
+	m := message(alice, bob)
+	db.stored(t, m)
+	db.confirm(t, bob, ios, m.ID)
+	db.rows(t, 1)
 }
 
 func testRetire(t *testing.T, db Database) {
@@ -118,11 +140,12 @@ func testRetireFence(t *testing.T, db Database) {
 	db.rows(t, 1)
 }
 
-// A device that another one of its class has taken over from logs out late: its counter says nothing of the other's.
-func testRetireInstallation(t *testing.T, db Database) {
-	old := store.Device{Owner: bob, Class: android, LoginCounter: 500, Installation: [16]byte{1}, SeenAt: start}
-	newer := store.Device{Owner: bob, Class: android, LoginCounter: 1, Installation: [16]byte{2}, SeenAt: start}
-	for _, d := range []store.Device{old, newer} {
+// A session that another installation has taken over from pulls for the first time when the other one has, and logs out:
+// what another class confirms then still waits for the class (G2).
+func testFencedLate(t *testing.T, db Database) {
+	old := store.Device{Owner: bob, Class: android, Session: 10, LoginCounter: 500, Installation: [16]byte{1}, SeenAt: start}
+	newer := store.Device{Owner: bob, Class: android, Session: 11, LoginCounter: 1, Installation: [16]byte{2}, SeenAt: start}
+	for _, d := range []store.Device{newer, old} {
 		if _, err := db.Devices.Register(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
@@ -141,6 +164,102 @@ func testRetireInstallation(t *testing.T, db Database) {
 		t.Fatal(err)
 	}
 	db.rows(t, 0)
+}
+
+// wasHere checks what is remembered of an installation of bob's android.
+func (db Database) wasHere(t testing.TB, installation byte, counter uint64, want bool) {
+	t.Helper()
+	d := store.Device{Owner: bob, Class: android, Installation: [16]byte{installation}, LoginCounter: counter}
+	if here, err := db.Devices.WasHere(t.Context(), d); err != nil || here != want {
+		t.Fatalf("installation %d with counter %d: %v, %v", installation, counter, here, err)
+	}
+}
+
+func testWasHere(t *testing.T, db Database) {
+	register := func(session uint64, installation byte, counter uint64) {
+		t.Helper()
+		d := store.Device{Owner: bob, Class: android, Session: session, Installation: [16]byte{installation}, LoginCounter: counter, SeenAt: start}
+		if _, err := db.Devices.Register(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.wasHere(t, 1, 0, false)
+	register(10, 1, 5)
+	register(11, 1, 7)
+	register(12, 1, 6) // it never goes back
+	db.wasHere(t, 1, 7, true)
+	db.wasHere(t, 1, 8, false)
+	// Another installation registers, and the class is retired: a store that is restored is known all the same.
+	register(13, 2, 1<<63+1)
+	db.wasHere(t, 1, 6, true)
+	db.retire(t, bob, android, 13)
+	db.wasHere(t, 1, 7, true)
+	db.wasHere(t, 2, 1<<63, true)
+	db.wasHere(t, 2, 1<<63+2, false)
+	register(1, 3, 4) // fenced, and remembered
+	db.wasHere(t, 3, 4, true)
+	register(2, 3, 1<<63)
+	db.wasHere(t, 3, 1<<63, true)
+	register(3, 3, 5)
+	db.wasHere(t, 3, 1<<63, true)
+	for _, d := range []store.Device{
+		{Owner: alice, Class: android, Installation: [16]byte{1}, LoginCounter: 1}, {Owner: bob, Class: ios, Installation: [16]byte{1}, LoginCounter: 1},
+	} {
+		if here, err := db.Devices.WasHere(t.Context(), d); err != nil || here {
+			t.Fatalf("%+v: %v, %v", d, here, err)
+		}
+	}
+}
+
+func testWasHereBound(t *testing.T, db Database) {
+	register := func(class store.DeviceClass, session uint64, installation byte) {
+		t.Helper()
+		d := store.Device{Owner: bob, Class: class, Session: session, Installation: [16]byte{installation}, LoginCounter: 5, SeenAt: start}
+		if _, err := db.Devices.Register(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range byte(8) {
+		register(android, 100+uint64(i), 1+i)
+	}
+	for i := range byte(20) {
+		register(ios, 1000+uint64(i), 1+i)
+	}
+	for i := range byte(8) {
+		db.wasHere(t, 1+i, 5, true)
+	}
+	register(android, 110, 9)
+	db.wasHere(t, 1, 5, false) // the oldest
+	db.wasHere(t, 2, 5, true)
+	db.wasHere(t, 9, 5, true)
+	register(android, 99, 10) // older than all that are remembered
+	db.wasHere(t, 10, 5, false)
+	db.wasHere(t, 2, 5, true)
+}
+
+// Sessions of one class register in any order and at once: the newest one's row stays.
+func testRegisterAtOnce(t *testing.T, db Database) {
+	const sessions = 12
+	var group sync.WaitGroup
+	errs := make([]error, sessions)
+	for i := range sessions {
+		group.Go(func() {
+			d := deviceOf(bob, android, uint64(1+i))
+			d.Installation = [16]byte{byte(1 + i)}
+			_, errs[i] = db.Devices.Register(t.Context(), d)
+			if err := db.Devices.Retire(t.Context(), deviceOf(bob, android, uint64(i))); err != nil {
+				errs[i] = err
+			}
+		})
+	}
+	group.Wait()
+	list, err := db.Devices.List(t.Context(), bob)
+	if err := errors.Join(append(errs, err)...); err != nil || len(list) != 1 || list[0].Session != sessions {
+		t.Fatal(list, err)
+	}
+	for i := range byte(sessions) {
+		db.wasHere(t, 1+i, uint64(1+i), i >= sessions-8)
+	}
 }
 
 func testRetireLast(t *testing.T, db Database) {

@@ -27,6 +27,7 @@ type Inbox interface {
 type Devices interface {
 	Register(ctx context.Context, d store.Device) (retired bool, err error)
 	Retire(ctx context.Context, d store.Device) error
+	WasHere(ctx context.Context, d store.Device) (bool, error)
 	List(ctx context.Context, owner store.UserKey) ([]store.Device, error)
 }
 
@@ -212,25 +213,25 @@ func (db Database) confirm(t testing.TB, owner store.UserKey, class store.Device
 	}
 }
 
-func (db Database) register(t testing.TB, owner store.UserKey, class store.DeviceClass, counter uint64) (retired bool) {
+func (db Database) register(t testing.TB, owner store.UserKey, class store.DeviceClass, session uint64) (retired bool) {
 	t.Helper()
-	retired, err := db.Devices.Register(t.Context(), deviceOf(owner, class, counter))
+	retired, err := db.Devices.Register(t.Context(), deviceOf(owner, class, session))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return retired
 }
 
-func (db Database) retire(t testing.TB, owner store.UserKey, class store.DeviceClass, counter uint64) {
+func (db Database) retire(t testing.TB, owner store.UserKey, class store.DeviceClass, session uint64) {
 	t.Helper()
-	if err := db.Devices.Retire(t.Context(), deviceOf(owner, class, counter)); err != nil {
+	if err := db.Devices.Retire(t.Context(), deviceOf(owner, class, session)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// deviceOf is the same installation for each class of a user.
-func deviceOf(owner store.UserKey, class store.DeviceClass, counter uint64) store.Device {
-	return store.Device{Owner: owner, Class: class, LoginCounter: counter, Installation: [16]byte{byte(class)}, SeenAt: start}
+// deviceOf is the same installation for each class of a user, whose login counter goes with the sessions.
+func deviceOf(owner store.UserKey, class store.DeviceClass, session uint64) store.Device {
+	return store.Device{Owner: owner, Class: class, Session: session, LoginCounter: session, Installation: [16]byte{byte(class)}, SeenAt: start}
 }
 
 func (db Database) rows(t testing.TB, want int) {
