@@ -155,6 +155,7 @@ func (b *inboxBound) retireAbsent(ctx context.Context, user store.UserKey) (reti
 		if i == keep || live&d.Class.Bit() != 0 {
 			continue
 		}
+		// d has the session number that was listed: a newer session that registers meanwhile keeps its class.
 		if err := n.devices.Retire(ctx, d); err != nil {
 			return retired, err
 		}

@@ -152,13 +152,40 @@ func (f *fakeInbox) Count(_ context.Context, owner store.UserKey, limit int) (in
 	return min(len(f.rows(owner)), limit), nil
 }
 
-// fakeDevices keeps registered classes.
+// fakeDevices keeps registered classes, fenced by session number as in the database.
 type fakeDevices struct {
 	mu      sync.Mutex
 	devices []store.Device
+	newest  map[deviceKey]uint64 // the highest session number that registered or retired
+	logins  []store.Device       // all that registered
 	retired []store.DeviceClass
 	err     error
 	log     func(what string)
+}
+
+type deviceKey struct {
+	owner store.UserKey
+	class store.DeviceClass
+}
+
+// fenced reports whether a newer session than d's was there, and notes d's if not.
+func (f *fakeDevices) fenced(d store.Device) bool {
+	key := deviceKey{d.Owner, d.Class}
+	if d.Session < f.newest[key] {
+		return true
+	}
+	if f.newest == nil {
+		f.newest = map[deviceKey]uint64{}
+	}
+	f.newest[key] = d.Session
+	return false
+}
+
+// remove takes out d's class.
+func (f *fakeDevices) remove(d store.Device) (was bool) {
+	n := len(f.devices)
+	f.devices = slices.DeleteFunc(f.devices, func(x store.Device) bool { return x.Owner == d.Owner && x.Class == d.Class })
+	return len(f.devices) < n
 }
 
 func (f *fakeDevices) Register(_ context.Context, d store.Device) (bool, error) {
@@ -170,24 +197,32 @@ func (f *fakeDevices) Register(_ context.Context, d store.Device) (bool, error) 
 	if f.err != nil {
 		return false, f.err
 	}
-	f.devices = append(f.devices, d)
+	f.logins = append(f.logins, d)
+	if !f.fenced(d) {
+		f.remove(d)
+		f.devices = append(f.devices, d)
+	}
 	return slices.Contains(f.retired, d.Class), nil
 }
 
-func (f *fakeDevices) Retire(_ context.Context, what store.Device) error {
+func (f *fakeDevices) Retire(_ context.Context, d store.Device) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return f.err
 	}
-	f.devices = slices.DeleteFunc(f.devices, func(d store.Device) bool {
-		gone := d.Owner == what.Owner && d.Class == what.Class && d.Installation == what.Installation && d.LoginCounter <= what.LoginCounter
-		if gone {
-			f.retired = append(f.retired, d.Class)
-		}
-		return gone
-	})
+	if !f.fenced(d) && f.remove(d) {
+		f.retired = append(f.retired, d.Class)
+	}
 	return nil
+}
+
+func (f *fakeDevices) WasHere(_ context.Context, d store.Device) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.logins, func(x store.Device) bool {
+		return x.Owner == d.Owner && x.Class == d.Class && x.Installation == d.Installation && x.LoginCounter >= d.LoginCounter
+	}), f.err
 }
 
 func (f *fakeDevices) List(_ context.Context, owner store.UserKey) ([]store.Device, error) {

@@ -68,7 +68,7 @@ func TestPullRegistersBeforeItReads(t *testing.T) {
 	if !slices.Equal(order, []string{"register", "read", "read", "read"}) {
 		t.Errorf("got %v", order)
 	}
-	if d := w.devices.devices[0]; d.Owner != w.user("bob") || d.Class != 1 || d.LoginCounter != 3 || d.SeenAt.IsZero() {
+	if d := w.devices.devices[0]; d.Owner != w.user("bob") || d.Class != 1 || d.LoginCounter != 3 || d.Session == 0 || d.Installation == [16]byte{} || d.SeenAt.IsZero() {
 		t.Errorf("%+v", d)
 	}
 	w.devices.mu.Lock()
@@ -188,8 +188,8 @@ func TestFullInboxRetiresAbsentDevicesFirst(t *testing.T) {
 			return 1
 		}
 		w.devices.devices = []store.Device{
-			{Owner: store.UserKey{Domain: "d", UID: "bob"}, Class: 2, LoginCounter: 9, SeenAt: time.Now()},
-			{Owner: store.UserKey{Domain: "d", UID: "bob"}, Class: 1, LoginCounter: 9, SeenAt: time.Now().Add(-time.Hour)},
+			{Owner: store.UserKey{Domain: "d", UID: "bob"}, Class: 2, Session: 9, SeenAt: time.Now()},
+			{Owner: store.UserKey{Domain: "d", UID: "bob"}, Class: 1, Session: 9, SeenAt: time.Now().Add(-time.Hour)},
 		}
 	})
 	w.beat(1, "g1")
@@ -231,7 +231,7 @@ func TestFullInboxIsRefusedForGoodAndNobodyElse(t *testing.T) {
 			}
 			return 3
 		}
-		w.devices.devices = []store.Device{{Owner: store.UserKey{Domain: "d", UID: "bob"}, Class: 2, LoginCounter: 9}} // away, and the only one
+		w.devices.devices = []store.Device{{Owner: store.UserKey{Domain: "d", UID: "bob"}, Class: 2, Session: 9}} // away, and the only one
 	})
 	w.beat(1, "g1")
 	wantCodes(t, w.handle(c2cFrame(t, "ann", 1, "bob", 1)), status.OK)

@@ -136,7 +136,7 @@ func TestLoginWithoutPresence(t *testing.T) {
 func TestForgottenLoginCounter(t *testing.T) {
 	installation := [16]byte(bytes.Repeat([]byte{1}, 16))
 	w := newWorld(t, func(w *world, _ *setup) {
-		w.devices.devices = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 4, Installation: installation}}
+		w.devices.logins = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 4, Installation: installation}} // retired since, or another's
 	})
 	for _, away := range []bool{false, true} {
 		w.presence.setAway(away)
@@ -151,6 +151,22 @@ func TestForgottenLoginCounter(t *testing.T) {
 	}
 	wantCodes(t, []*logicpb.Answer{w.login(6, loginOf("ann", 1, 5)), w.login(7, loginOf("ann", 2, 1)), w.login(8, loginOf("bob", 1, 1))},
 		status.OK, status.OK, status.OK)
+}
+
+// The table was emptied and another installation of the class has logged in since: the restored store is found out all the same.
+// The other one is replaced, as by any later login: it is told so, because its route is gone.
+func TestForgottenLoginCounterBesideAnotherInstallation(t *testing.T) {
+	w := newWorld(t, func(w *world, _ *setup) {
+		w.devices.logins = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 4, Installation: [16]byte(bytes.Repeat([]byte{1}, 16))}}
+	})
+	w.beat(1, "g1")
+	other := w.login(6, loginOf("ann", 2, 1))
+	wantCodes(t, []*logicpb.Answer{other, w.login(5, loginOf("ann", 1, 3))}, status.OK, status.StaleLogin)
+	eventually(t, "the other installation is kicked", func() bool { return len(w.gates.kicked()) == 1 })
+	if k := w.gates.kicked()[0].item; k.ConnId != 6 || k.BelowSession <= other.Bind.Number {
+		t.Errorf("%+v", k)
+	}
+	wantCodes(t, []*logicpb.Answer{w.login(7, loginOf("ann", 1, 5))}, status.OK)
 }
 
 func TestForgottenLoginCounterWithoutDatabase(t *testing.T) {
@@ -209,7 +225,7 @@ func TestSlowAuthenticatorIsBoundedAndAlone(t *testing.T) {
 func TestLogout(t *testing.T) {
 	w := newWorld(t, nil)
 	r := w.online("ann", 1, 1, 100)
-	w.devices.devices = []store.Device{{Owner: w.user("ann"), Class: 1, LoginCounter: 3, Installation: [16]byte(bytes.Repeat([]byte{9}, 16))}}
+	w.devices.devices = []store.Device{{Owner: w.user("ann"), Class: 1, Session: r.Session}}
 	logout := func() *logicpb.Answer {
 		f := frame(t, "ann", 100, clientpb.Cmd_CMD_LOGOUT, &clientpb.Logout{})
 		f.Session.Number = r.Session
@@ -258,10 +274,7 @@ func TestKickIsLostAndTheWinnerLogsOut(t *testing.T) {
 			on(lost, 5, clientpb.Cmd_CMD_PULL, &clientpb.Pull{Register: true})
 			won := w.login(6, winner).Bind
 			on(won, 6, clientpb.Cmd_CMD_PULL, &clientpb.Pull{Register: true})
-			w.devices.mu.Lock()
-			w.devices.devices = w.devices.devices[1:] // a class has one row: that of who registered last
-			w.devices.mu.Unlock()
-
+			on(lost, 5, clientpb.Cmd_CMD_PULL, &clientpb.Pull{Register: true}) // late
 			on(lost, 5, clientpb.Cmd_CMD_LOGOUT, &clientpb.Logout{})
 			if len(w.devices.retired) != 0 {
 				t.Error("a fenced session retired the class")

@@ -29,12 +29,16 @@ type Inbox interface {
 
 // Devices holds the device classes that are owed a user's messages.
 type Devices interface {
-	// Register owes class the user's messages from now on. retired: it had been registered before and was retired since.
+	// Register owes d's class the user's messages from now on, and remembers d's login counter. retired: the class had been registered
+	// before and was retired since. When a higher session number has registered or retired the class, it stays as that one left it.
 	Register(ctx context.Context, d store.Device) (retired bool, err error)
 	// Retire stops owing d's class the user's messages, and removes the rows that only it had not confirmed.
-	// It does nothing when another installation has registered the class since, or d's own with a higher login counter.
+	// It does nothing when a higher session number has registered the class.
 	Retire(ctx context.Context, d store.Device) error
-	// List returns the registered device classes of a user.
+	// WasHere reports whether d's installation has called Register for d's class with d's login counter or a higher one.
+	// Of each class the last eight installations are remembered, also when it is retired.
+	WasHere(ctx context.Context, d store.Device) (bool, error)
+	// List returns the registered device classes of a user, without installations and login counters.
 	List(ctx context.Context, owner store.UserKey) ([]store.Device, error)
 }
 

@@ -3,7 +3,6 @@ package logic
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,8 +14,8 @@ import (
 )
 
 // login proves a user and fences his device class: the newest login wins everywhere (G5). It needs no database, and works without
-// the presence table too; then what it replaced is kicked wherever it may be. Where the table knew of no session, the database is
-// asked whether the installation was here with this login counter before.
+// the presence table too; then what it replaced is kicked wherever it may be. Where the table knew of no session, or of another
+// installation's, the database is asked whether the installation was here with this login counter before.
 func (n *Node) login(ctx context.Context, c *call, m *clientpb.Login) {
 	if c.session.user != (store.UserKey{}) {
 		c.refuse(status.New(status.AlreadyLoggedIn, "this connection is logged in already"))
@@ -41,8 +40,13 @@ func (n *Node) login(ctx context.Context, c *call, m *clientpb.Login) {
 	presenceCtx, cancel := context.WithTimeout(ctx, n.cfg.PresenceTimeout)
 	defer cancel()
 	result, err := n.presence.Login(presenceCtx, user, route)
-	if (err != nil || result.Outcome == store.LoginMade && result.Previous == nil) && n.wasHere(ctx, user, route) {
+	unknown := err != nil || result.Outcome == store.LoginMade && (result.Previous == nil || result.Previous.Installation != route.Installation)
+	if unknown && n.wasHere(ctx, user, route) {
 		if err == nil {
+			if result.Previous != nil { // its route is gone; between installations the later login wins, also one that has to begin anew
+				route.Session = result.Session
+				n.kickPrevious(ctx, user, *result.Previous, route)
+			}
 			if err := n.unregister(ctx, ended{user: user, class: class, session: result.Session}); err != nil {
 				n.logger.Debug("the route of a stale login stays for now", slog.Any("error", err)) // the first delivery removes it
 			}
@@ -73,21 +77,19 @@ func (n *Node) login(ctx context.Context, c *call, m *clientpb.Login) {
 	})
 }
 
-// wasHere reports whether the installation of r is registered with its login counter or a higher one. The presence table forgets
+// wasHere reports whether the installation of r has registered with its login counter or a higher one. The presence table forgets
 // counters (it is emptied, and tombstones end), and a store that was restored from a backup then looks like any other: what it sends
 // under numbers that it has used before would be taken for repeats (G2). When the database does not say, soon, nothing is known.
 func (n *Node) wasHere(ctx context.Context, user store.UserKey, r store.Route) bool {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.PresenceTimeout)
 	defer cancel()
-	devices, err := n.devices.List(ctx, user)
+	here, err := n.devices.WasHere(ctx, store.Device{Owner: user, Class: r.Class, Installation: r.Installation, LoginCounter: r.LoginCounter})
 	if err != nil {
 		n.logger.Debug("the login counter of an installation could not be read", slog.String("domain", user.Domain),
 			slog.String("uid", user.UID), slog.Any("error", err))
 		return false
 	}
-	return slices.ContainsFunc(devices, func(d store.Device) bool {
-		return d.Class == r.Class && d.Installation == r.Installation && d.LoginCounter >= r.LoginCounter
-	})
+	return here
 }
 
 func checkLogin(user store.UserKey, m *clientpb.Login) *status.Error {

@@ -22,7 +22,7 @@ func (n *Node) logout(ctx context.Context, c *call, _ *clientpb.Logout) {
 	s := c.session
 	storeCtx, cancel := context.WithTimeout(ctx, n.cfg.CommitTimeout)
 	defer cancel()
-	device := store.Device{Owner: s.user, Class: s.class, LoginCounter: s.counter, Installation: s.installation}
+	device := store.Device{Owner: s.user, Class: s.class, Session: s.number}
 	if err := n.devices.Retire(storeCtx, device); err != nil {
 		c.refuse(status.Wrap(status.Unavailable, err, "the logout could not be stored now"))
 		return

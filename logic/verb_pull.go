@@ -65,7 +65,7 @@ func (n *Node) pull(ctx context.Context, c *call, m *clientpb.Pull) {
 // registerDevice owes the session's device class the user's messages from now on. retired: it had been owed them before, and not since.
 func (n *Node) registerDevice(ctx context.Context, s session) (retired bool, err error) {
 	retired, err = n.devices.Register(ctx, store.Device{
-		Owner: s.user, Class: s.class, LoginCounter: s.counter, Installation: s.installation, SeenAt: n.now(),
+		Owner: s.user, Class: s.class, Session: s.number, SeenAt: n.now(), Installation: s.installation, LoginCounter: s.counter,
 	})
 	if err == nil && retired {
 		n.logger.Info("a retired device class is back", slog.String("domain", s.user.Domain), slog.String("uid", s.user.UID),
