@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/gatepost/gatepost/app"
 )
 
 const repository = "../.."
@@ -110,5 +112,49 @@ func snippet(ctx context.Context, token string) (gatepost.SendResult, error) {
 	}
 	if found == 0 {
 		t.Error("README.md shows no Go")
+	}
+}
+
+var metricName = regexp.MustCompile(`\bgatepost_(gate|logic|store)_([a-z_]+)`)
+
+func TestMetricsOnThePagesExist(t *testing.T) {
+	sources := map[string]string{}
+	for room, file := range map[string]string{"gate": "gate/metrics.go", "logic": "logic/metrics.go", "store": "store/sql/durability.go"} {
+		b, err := os.ReadFile(filepath.Join(repository, filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[room] = string(b)
+	}
+	for name, page := range pages(t) {
+		for _, m := range metricName.FindAllStringSubmatch(page, -1) {
+			if source := sources[m[1]]; !strings.Contains(source, `"`+m[2]+`"`) && !strings.Contains(source, `"`+m[0]+`"`) {
+				t.Errorf("%s: there is no metric %s", name, m[0])
+			}
+		}
+	}
+}
+
+var settingName = regexp.MustCompile("`((?:gate|logic|sql|redis|admin|log|tls)\\.[a-z_.]+)`")
+
+func TestSettingsOnThePagesExist(t *testing.T) {
+	known, err := command(t, "config", "print", "--role", "logic", "--env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := command(t, "config", "print", "--role", "gate", "--env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known += more
+	for name, page := range pages(t) {
+		for _, m := range settingName.FindAllStringSubmatch(page, -1) {
+			if strings.HasSuffix(m[1], ".go") {
+				continue // a file
+			}
+			if !strings.Contains(known, "\n"+app.EnvName(m[1])+"=") {
+				t.Errorf("%s: there is no setting %s", name, m[1])
+			}
+		}
 	}
 }
