@@ -20,7 +20,7 @@ Once it serves, it waits for a database that goes away; and for Redis it waits a
 
 When it serves, one line on stdout says so: READY logic rpc=... admin=... key=1:...
 SIGTERM stops it in order: gates are told, calls in flight end, what was accepted is delivered, the database is closed last.`,
-		Example: `  read -rs GATEPOST_SQL_DSN && export GATEPOST_SQL_DSN   # gatepost:...@tcp(10.0.0.5:3306)/gatepost
+		Example: `  export GATEPOST_SQL_DSN="$(cat dsn)"   # dsn, mode 0600: gatepost:...@tcp(10.0.0.5:3306)/gatepost
   gatepost logic --keys-file keys.json --redis 10.0.0.6:6379 --rpc 10.0.0.11:7120 --domains shop,drivers`,
 	}, app.Logic, app.NewLogic)
 }

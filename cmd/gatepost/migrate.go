@@ -54,9 +54,9 @@ func migrateSubcommand(use, short string, do func(*cobra.Command, app.Config) er
 	return cmd
 }
 
-// migrateExample reads the data source name, which holds a password, without leaving it in the history of the shell.
+// migrateExample leaves the password in the data source name neither in the history of the shell nor in the list of processes.
 func migrateExample(use string) string {
-	return "  read -rs GATEPOST_SQL_DSN && export GATEPOST_SQL_DSN   # gatepost:...@tcp(127.0.0.1:3306)/gatepost\n  gatepost migrate " + use +
+	return "  export GATEPOST_SQL_DSN=\"$(cat dsn)\"   # dsn, mode 0600: gatepost:...@tcp(127.0.0.1:3306)/gatepost\n  gatepost migrate " + use +
 		"\n  gatepost migrate " + use + " --config gatepost.yaml   # sql.dsn stands there, mode 0600"
 }
 

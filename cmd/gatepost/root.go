@@ -12,7 +12,7 @@ Begin with the whole platform in one process, and let it show what it promises:
 A cluster is made of gates (clients connect to them) and logic nodes (stateless, in front of MySQL or MariaDB and Redis):
 
   gatepost keys init --keys-file keys.json
-  export GATEPOST_SQL_DSN='gatepost:...@tcp(127.0.0.1:3306)/gatepost'
+  export GATEPOST_SQL_DSN="$(cat dsn)"   # dsn, mode 0600: gatepost:...@tcp(127.0.0.1:3306)/gatepost
   gatepost migrate up
   gatepost logic --keys-file keys.json --redis 127.0.0.1:6379 --domains default
   gatepost gate --keys-file keys.json --logic 127.0.0.1:7120
