@@ -43,6 +43,11 @@ func Keeping(s gatepost.Store) Option { return func(c *gatepost.Config) { c.Stor
 // Through sets the gates, such as the address of a proxy.
 func Through(gates ...string) Option { return func(c *gatepost.Config) { c.Gates = gates } }
 
+// Showing sets what is called before a message counts as shown.
+func Showing(show func(context.Context, gatepost.Message) error) Option {
+	return func(c *gatepost.Config) { c.OnMessage = show }
+}
+
 // Dialing sets the dialer.
 func Dialing(d func(context.Context, string, string) (net.Conn, error)) Option {
 	return func(c *gatepost.Config) { c.Dialer = d }
@@ -72,7 +77,13 @@ func NewPerson(t testing.TB, p *platform.Platform, uid string, options ...Option
 		x.cfg.Store = memstore.New()
 	}
 	x.watch()
-	x.cfg.OnMessage = func(_ context.Context, m gatepost.Message) error {
+	show := x.cfg.OnMessage
+	x.cfg.OnMessage = func(ctx context.Context, m gatepost.Message) error {
+		if show != nil {
+			if err := show(ctx, m); err != nil {
+				return err
+			}
+		}
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.got = append(x.got, m)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Effect is what happens to one connection through a Proxy. Counts are bytes; 0 is never.
@@ -14,7 +15,8 @@ type Effect struct {
 	CutDown   int64 // after this many bytes towards the client
 	StallUp   int64 // from this byte on nothing reaches the gate, and the connection stays open
 	StallDown int64
-	Halve     bool // every chunk arrives in two halves
+	Halve     bool  // every chunk arrives in two halves
+	DownRate  int64 // at most this many bytes in a second reach the client, and the gate feels it
 }
 
 // Proxy passes TCP on to a gate, and does to each connection what it is told.
@@ -110,16 +112,47 @@ func (p *Proxy) serve(client net.Conn, e Effect) {
 		delete(p.conns, gate)
 	}()
 	done := make(chan struct{}, 2)
-	pass := func(to, from net.Conn, cut, stall int64) {
-		_ = passOn(to, from, cut, stall, e.Halve) // whatever it is, the connection is over
+	pass := func(to, from net.Conn, source io.Reader, cut, stall int64) {
+		_ = passOn(to, source, cut, stall, e.Halve) // whatever it is, the connection is over
 		_ = to.Close()
 		_ = from.Close()
 		done <- struct{}{}
 	}
-	go pass(gate, client, e.CutUp, e.StallUp)
-	go pass(client, gate, e.CutDown, e.StallDown)
+	go pass(gate, client, client, e.CutUp, e.StallUp)
+	go pass(client, gate, throttled(gate, e.DownRate), e.CutDown, e.StallDown)
 	<-done
 	<-done
+}
+
+// throttled reads from gate at most rate bytes in a second, and leaves little room for what waits; 0: as it is.
+func throttled(gate net.Conn, rate int64) io.Reader {
+	if rate <= 0 {
+		return gate
+	}
+	if tcp, ok := gate.(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(64 << 10) // a larger buffer throttles as well, only later
+	}
+	return &throttle{from: gate, rate: rate, began: time.Now()}
+}
+
+// throttle is a reader that is never ahead of its rate.
+type throttle struct {
+	from   io.Reader
+	rate   int64
+	began  time.Time
+	passed int64
+}
+
+func (t *throttle) Read(b []byte) (int, error) {
+	due := t.began.Add(time.Duration(t.passed) * time.Second / time.Duration(t.rate))
+	if wait := time.Until(due); wait > 0 {
+		time.Sleep(wait)
+	} else {
+		t.began, t.passed = time.Now(), 0 // idle time is not saved up
+	}
+	n, err := t.from.Read(b[:min(len(b), 4<<10)])
+	t.passed += int64(n)
+	return n, err
 }
 
 var errCut = errors.New("cut")
