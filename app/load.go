@@ -127,7 +127,7 @@ func (s *Sources) loadEnv(ko *koanf.Koanf) error {
 			f, ok := names[name]
 			if !ok {
 				if !notSettings.MatchString(name) {
-					unknown = append(unknown, fmt.Errorf("environment: unknown variable %s (gatepost config print --env lists those there are)", name))
+					unknown = append(unknown, fmt.Errorf("environment: unknown variable %s (gatepost config print --env --role gate, logic or standalone lists those there are)", name))
 				}
 				return "", nil
 			}
