@@ -208,7 +208,11 @@ func (c *Client) loginAnswered(code status.Code, body []byte, err *Error) {
 		c.renewIdentity()
 		c.lost(&Error{Code: status.SessionLost, Reason: "the store was restored or cloned: logging in as a new installation"})
 	case code.Behaviour() == status.NeverRetry:
+		c.giveCounterBack()
 		c.stayAway(err)
+	case code.Behaviour() == status.StayAway:
+		c.giveCounterBack()
+		c.lost(err)
 	case err != nil:
 		c.lost(err)
 	case prutal.Unmarshal(body, &answer) != nil:
@@ -217,6 +221,15 @@ func (c *Client) loginAnswered(code status.Code, body []byte, err *Error) {
 		l.loggedIn, l.loggedInAt, l.renewed = true, time.Now(), false
 		c.setServerTime(answer.ServerTimeMs)
 		c.pull.begin()
+	}
+}
+
+// giveCounterBack lets the next login use the counter of the one that the server has just refused by name. A store that was restored
+// from a backup would otherwise climb over what its original has used, refusal by refusal, and be taken for it.
+func (c *Client) giveCounterBack() {
+	if conn := c.link.conn; conn != nil && conn.counter == c.id.LoginCounter {
+		c.id.LoginCounter--
+		c.saveIdentity()
 	}
 }
 

@@ -413,3 +413,37 @@ func TestRegistersDailyAndTellsRetired(t *testing.T) {
 		}
 	})
 }
+
+// A login that was refused by name leaves its counter to the next one: a restored store must not climb over what its original has used.
+func TestRefusedLoginGivesItsCounterBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a := newFakeGate(t), &app{}
+		var counters []uint64
+		refuse := []status.Code{status.BadToken, status.TokenExpired, status.BadRequest, status.Unavailable, status.OK}
+		g.on = func(c *gateConn, r req) bool {
+			if r.Cmd != cmdLogin {
+				return false
+			}
+			var l clientpb.Login
+			prutal.Unmarshal(r.body, &l)
+			counters = append(counters, l.LoginCounter)
+			code := refuse[0]
+			refuse = refuse[1:]
+			if code == status.OK {
+				return false
+			}
+			c.answer(r, code, nil)
+			return true
+		}
+		c := start(t, a.config(g, memstore.New()))
+		for range 3 {
+			if err := c.Login(t.Context()); err == nil {
+				t.Fatal("a refused login succeeded")
+			}
+		}
+		login(t, c) // UNAVAILABLE leaves open what became of it
+		if !slices.Equal(counters, []uint64{1, 1, 1, 1, 2}) {
+			t.Fatalf("counters %v", counters)
+		}
+	})
+}
