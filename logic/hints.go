@@ -110,11 +110,8 @@ func (h *hints) send(now time.Time) (wait time.Duration, some bool) {
 	return wait, some
 }
 
-// flush queues all hints now: the node is stopping.
-func (h *hints) flush() { h.send(time.Now().Add(2 * maxHintWait)) }
-
-// farewell makes the last try for those to whom a delivery failed while the lanes drained: gates that were told of a planned stop spread
-// no SYNC by themselves. The lanes have ended, so it calls the gates itself.
+// farewell sends all hints now, those of deliveries that failed while the lanes drained among them: the node is stopping, and gates that
+// were told of it spread no SYNC by themselves. The lanes have ended, so it calls the gates itself.
 func (h *hints) farewell(ctx context.Context) {
 	h.mu.Lock()
 	users := slices.Collect(maps.Keys(h.set))

@@ -264,7 +264,6 @@ func (n *Node) drain(ctx context.Context) {
 	await(n.commit.lanes...)
 	await(n.confirms.lanes...)
 	await(n.bound.due)
-	n.hints.flush()
 	for _, l := range n.delivery.lanes {
 		l.close()
 	}
