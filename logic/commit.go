@@ -8,15 +8,23 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/status"
 	"github.com/gatepost/gatepost/store"
 )
 
 // sending is one checked message on its way into the inbox.
 type sending struct {
-	row  store.Message
-	call *call
+	row   store.Message
+	guard *streamGuard // of the stream it came in; nil: none
+	// done is called once with the outcome: the stored row's id and whether it had been there, or a refusal. It must not block.
+	done func(r store.AppendResult, refusal *status.Error)
+}
+
+func (s *sending) refuse(e *status.Error) {
+	if s.guard != nil && !e.Code.Final() {
+		s.guard.close() // before the next commit looks at it
+	}
+	s.done(store.AppendResult{}, e)
 }
 
 // rowOverhead is what a row weighs in a batch beside its content: keys, ids, times, type.
@@ -51,7 +59,7 @@ func (c *committer) carry(ctx context.Context, batch []*sending) {
 	for round := 0; len(rows) > 0; round++ {
 		if round == maxIDRounds {
 			for _, s := range rows {
-				s.call.refuse(status.New(status.Unavailable, "no free message id was found"))
+				s.refuse(status.New(status.Unavailable, "no free message id was found"))
 			}
 			return
 		}
@@ -68,7 +76,7 @@ func (c *committer) number(rows []*sending) []*sending {
 	for _, s := range rows {
 		id, err := c.node.ids.next()
 		if err != nil {
-			s.call.refuse(status.Wrap(status.Unavailable, err, "this node takes no messages now"))
+			s.refuse(status.Wrap(status.Unavailable, err, "this node takes no messages now"))
 			continue
 		}
 		s.row.ID = id
@@ -93,7 +101,7 @@ func (c *committer) append(ctx context.Context, rows []*sending) (collided []*se
 		c.node.metrics.commitFailures.Inc()
 		c.node.logger.Warn("append failed, to be retried", slog.Int("rows", len(rows)), slog.Any("error", err))
 		for _, s := range rows {
-			s.call.refuse(status.New(status.Unavailable, "the message could not be stored now"))
+			s.refuse(status.New(status.Unavailable, "the message could not be stored now"))
 		}
 		return nil
 	case len(rows) == 1:
@@ -101,7 +109,7 @@ func (c *committer) append(ctx context.Context, rows []*sending) (collided []*se
 		c.node.logger.Error("a message that cannot be stored was refused", slog.String("domain", s.row.Owner.Domain),
 			slog.String("uid", s.row.Owner.UID), slog.String("from_domain", s.row.From.Domain), slog.String("from_uid", s.row.From.UID),
 			slog.Uint64("msg_id", uint64(s.row.ID)), slog.Int("content_bytes", len(s.row.Content)), slog.Any("error", err))
-		s.call.refuse(status.New(status.Unstorable, "this message cannot be stored"))
+		s.refuse(status.New(status.Unstorable, "this message cannot be stored"))
 		return nil
 	}
 	half := len(rows) / 2
@@ -113,8 +121,8 @@ func (c *committer) append(ctx context.Context, rows []*sending) (collided []*se
 func openOnly(rows []*sending) []*sending {
 	kept := rows[:0]
 	for _, s := range rows {
-		if s.call.guard != nil && s.call.guard.isClosed() {
-			s.call.refuse(errStreamClosed)
+		if s.guard != nil && s.guard.isClosed() {
+			s.refuse(errStreamClosed)
 			continue
 		}
 		kept = append(kept, s)
@@ -163,11 +171,7 @@ func (c *committer) settle(rows []*sending, results []store.AppendResult) (colli
 			n.bound.appended(s.row.Owner)
 		}
 		n.delivery.message(&s.row)
-		s.call.finish(&clientpb.C2CAnswer{
-			MsgId:        uint64(r.ID),
-			Duplicate:    r.Outcome == store.Duplicate,
-			ServerTimeMs: n.serverTimeMS(),
-		}, nil)
+		s.done(r, nil)
 	}
 	return collided
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
+	"github.com/gatepost/gatepost/mq"
 	"github.com/gatepost/gatepost/store"
 )
 
@@ -22,7 +23,9 @@ type Inbox interface {
 	Page(ctx context.Context, q store.PageQuery) (page []store.Message, upto store.MsgID, more bool, err error)
 	// Confirm marks, in one transaction, each id that belongs to the confirmation's owner as confirmed by its class, and removes the rows
 	// that every registered class of the owner has confirmed. Ids of others, and ids that are gone, are passed over.
-	Confirm(ctx context.Context, batch []store.Confirmation) error
+	// Of each of Receipts whose row has store.FlagReceipt and was confirmed by no class before, it stores the receipt in the same
+	// transaction; the receipts that it stored are returned. store.ErrIDCollision: the id of a receipt was taken.
+	Confirm(ctx context.Context, batch []store.Confirmation) (receipts []store.Message, err error)
 	// Count counts owner's rows, at most limit.
 	Count(ctx context.Context, owner store.UserKey, limit int) (int, error)
 }
@@ -38,6 +41,8 @@ type Devices interface {
 	// WasHere reports whether d's installation has called Register for d's class with d's login counter or a higher one.
 	// Of each class the last eight installations are remembered, also when it is retired.
 	WasHere(ctx context.Context, d store.Device) (bool, error)
+	// Known reports, in the order of users, whether any device class of each has ever been registered.
+	Known(ctx context.Context, users []store.UserKey) ([]bool, error)
 	// List returns the registered device classes of a user, without installations and login counters.
 	List(ctx context.Context, owner store.UserKey) ([]store.Device, error)
 }
@@ -86,6 +91,22 @@ type Leases interface {
 	BeatLogic(ctx context.Context, n store.LogicNode, ttl time.Duration) error
 	DropLogic(ctx context.Context, epoch uint64) error
 	LogicNodes(ctx context.Context) ([]store.LogicNode, error)
+}
+
+// AppKeys holds the credentials of app-servers.
+type AppKeys interface {
+	// Get returns a key by its id, revoked or not; store.ErrNotFound.
+	Get(ctx context.Context, id string) (store.AppKey, error)
+}
+
+// Uplinks carries events into Kafka topics.
+//
+// Events of one topic and key share a partition. One request for each partition is in flight, the next one only after its outcome,
+// so an event is never overtaken by one that was produced behind it.
+type Uplinks interface {
+	// Produce queues r and returns at once. r.Done is called exactly once, from another goroutine, with nil when all in-sync replicas
+	// have the record, or with an error that wraps a sentinel of package mq. r is not changed until then.
+	Produce(r *mq.Record)
 }
 
 // Gates reaches gates by the address of their lease. In one process it is the gate itself.

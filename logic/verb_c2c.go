@@ -25,9 +25,17 @@ func (n *Node) c2c(_ context.Context, c *call, m *clientpb.C2C) {
 		c.refuse(status.New(status.Unavailable, "this node takes no messages now"))
 		return
 	}
-	if !n.commit.put(&sending{row: row, call: c}) {
+	if !n.commit.put(&sending{row: row, guard: c.guard, done: func(r store.AppendResult, refusal *status.Error) { n.answerC2C(c, r, refusal) }}) {
 		c.refuse(status.New(status.Overloaded, "too many messages wait for the database"))
 	}
+}
+
+func (n *Node) answerC2C(c *call, r store.AppendResult, refusal *status.Error) {
+	if refusal != nil {
+		c.refuse(refusal)
+		return
+	}
+	c.finish(&clientpb.C2CAnswer{MsgId: uint64(r.ID), Duplicate: r.Outcome == store.Duplicate, ServerTimeMs: n.serverTimeMS()}, nil)
 }
 
 // checkC2C makes the inbox row of m, all but its id, or says why there is none.

@@ -87,5 +87,6 @@ func (c *confirmer) carry(ctx context.Context, batch []confirming) {
 func (c *confirmer) commit(ctx context.Context, what []store.Confirmation) error {
 	ctx, cancel := context.WithTimeout(ctx, c.node.cfg.CommitTimeout)
 	defer cancel()
-	return c.node.inbox.Confirm(ctx, what)
+	_, err := c.node.inbox.Confirm(ctx, what)
+	return err
 }

@@ -19,6 +19,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrLeaseLost: somebody else holds the lease, or the clock check failed.
 	ErrLeaseLost = errors.New("lease lost")
+	// ErrIDCollision: an id that was given belongs to another row. Nothing was committed; the same call with new ids may be made.
+	ErrIDCollision = errors.New("id taken")
 	// ErrClockSkew: this node's clock differs too much from the database's.
 	ErrClockSkew = errors.New("clock differs from the database's")
 )
@@ -46,7 +48,11 @@ const (
 	KindC2G     Kind = 1
 	KindS2C     Kind = 2
 	KindReceipt Kind = 3
+	KindCopy    Kind = 4
 )
+
+// FlagReceipt in Message.Flags: the sender wants to hear of the first confirmation.
+const FlagReceipt uint32 = 1
 
 // Digest names a message by who sent what to whom, in 16 bytes. It is unique in the inbox.
 type Digest [16]byte
@@ -93,6 +99,7 @@ type Message struct {
 	Type        string
 	Content     []byte
 	Flags       uint32
+	Target      UserKey   // of a copy: whom the original is for; else zero
 	CreatedAt   time.Time // milliseconds
 	ExpiresAt   time.Time // milliseconds
 }
@@ -130,6 +137,23 @@ type Confirmation struct {
 	Owner UserKey
 	Class DeviceClass
 	IDs   []MsgID
+	// Receipts are further ids, of rows whose senders want a receipt. A row that does not is confirmed like the others.
+	Receipts []ReceiptID
+	// At and ReceiptExpires are the times of the receipts.
+	At, ReceiptExpires time.Time
+}
+
+// ReceiptID gives the receipt of one confirmed row its id.
+type ReceiptID struct{ Of, ID MsgID }
+
+// ReceiptOf is the receipt that row's sender gets when by confirms row: an inbox row of its own, from who confirmed to who sent.
+func ReceiptOf(row *Message, by DeviceClass, id MsgID, at, expires time.Time) Message {
+	r := Message{
+		ID: id, Owner: row.From, From: row.Owner, FromClass: by, ClientMsgID: row.ClientMsgID, Kind: KindReceipt,
+		CreatedAt: at, ExpiresAt: expires,
+	}
+	r.Digest = DigestOf(r.From, r.ClientMsgID, r.Kind, r.Owner)
+	return r
 }
 
 // Device is a device class registered for a user: owed each of his messages.

@@ -27,6 +27,7 @@ const (
 	InboxFull       Code = Code(statuspb.Status_STATUS_INBOX_FULL)
 	Unstorable      Code = Code(statuspb.Status_STATUS_UNSTORABLE)
 	AlreadyLoggedIn Code = Code(statuspb.Status_STATUS_ALREADY_LOGGED_IN)
+	NoTopic         Code = Code(statuspb.Status_STATUS_NO_TOPIC)
 
 	Unavailable  Code = Code(statuspb.Status_STATUS_UNAVAILABLE)
 	Overloaded   Code = Code(statuspb.Status_STATUS_OVERLOADED)
@@ -104,7 +105,7 @@ var names = map[Code]string{
 
 	BadRequest: "bad request", UnknownCommand: "unknown command", NotLoggedIn: "not logged in", TooLarge: "too large",
 	NotAllowed: "not allowed", UnknownReceiver: "unknown receiver", Expired: "expired", InboxFull: "inbox full",
-	Unstorable: "unstorable", AlreadyLoggedIn: "already logged in",
+	Unstorable: "unstorable", AlreadyLoggedIn: "already logged in", NoTopic: "no topic",
 
 	Unavailable: "unavailable", Overloaded: "overloaded", StreamClosed: "stream closed", Timeout: "timeout", Stopping: "stopping",
 

@@ -18,7 +18,7 @@ func NewMessage(name string) any {
 		&clientpb.User{}, &clientpb.Hello{}, &clientpb.HelloOffer{}, &clientpb.HelloAnswer{}, &clientpb.HelloSettings{},
 		&clientpb.Refusal{}, &clientpb.Login{}, &clientpb.LoginAnswer{}, &clientpb.Logout{}, &clientpb.LogoutAnswer{},
 		&clientpb.C2C{}, &clientpb.C2CAnswer{}, &clientpb.Message{}, &clientpb.Deliver{}, &clientpb.Confirm{}, &clientpb.ConfirmAnswer{},
-		&clientpb.Pull{}, &clientpb.PullAnswer{}, &clientpb.Sync{}, &clientpb.Kick{}, &clientpb.Receipt{},
+		&clientpb.Pull{}, &clientpb.PullAnswer{}, &clientpb.Sync{}, &clientpb.Kick{}, &clientpb.C2S{}, &clientpb.C2SAnswer{},
 	} {
 		if nameOf(m) == name {
 			return m
@@ -155,7 +155,6 @@ func bodies() ([]Body, error) {
 		{"sync", &clientpb.Sync{}},
 		{"kick by a newer login", &clientpb.Kick{Status: 4000, Reason: "a newer login of this device class won", WinnerInstallation: installation, WinnerCounter: 8}},
 		{"kick by the operator", &clientpb.Kick{Status: 4007, Reason: "the account is closed"}},
-		{"receipt", &clientpb.Receipt{ClientMsgId: clientMsgID, By: bob, ByClass: clientpb.DeviceClass_DEVICE_CLASS_IOS, ConfirmedAtMs: now}},
 	} {
 		bytes, err := prutal.MarshalAppend(nil, b.m)
 		if err != nil {

@@ -22,10 +22,10 @@ type mark struct {
 //
 // First the rows go that are complete with this confirmation, which with one device class are all. Only when some remain they are marked, and looked at again:
 // two classes that confirm at once each saw the row without the other's mark, and the update that came second reads both.
-func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) error {
+func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.Message, error) {
 	marks := merge(batch)
 	if len(marks) == 0 {
-		return nil
+		return nil, nil
 	}
 	chunks := make([]confirmChunk, 0, 1)
 	for rest := marks; len(rest) > 0; {
@@ -37,14 +37,14 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) error {
 			c.update, err = db.prepared(ctx, db.write, stmtConfirmUpdate, shape)
 		}
 		if err != nil {
-			return db.d.classify("prepare a confirmation", err)
+			return nil, db.d.classify("prepare a confirmation", err)
 		}
 		chunks = append(chunks, c)
 		rest = rest[n:]
 	}
 	args := getArgs()
 	defer putArgs(args)
-	return db.inTx(ctx, "confirm messages", func(tx *stdsql.Tx) error {
+	return nil, db.inTx(ctx, "confirm messages", func(tx *stdsql.Tx) error {
 		for i := range chunks {
 			if err := db.confirmChunk(ctx, tx, &chunks[i], args); err != nil {
 				return err

@@ -255,3 +255,21 @@ func (db *DB) RetireIdle(ctx context.Context, cutoff time.Time, limit int) (reti
 	}
 	return retired, nil
 }
+
+// Known reports, in the order of users, whether any device class of each has ever been registered.
+func (db *DB) Known(ctx context.Context, users []store.UserKey) ([]bool, error) {
+	known := make([]bool, len(users))
+	for i, u := range users {
+		var one int
+		// Index PRIMARY (domain, uid, class).
+		err := db.read.QueryRowContext(ctx, "SELECT 1 FROM device WHERE domain = ? AND uid = ? LIMIT 1", u.Domain, u.UID).Scan(&one)
+		switch {
+		case errors.Is(err, stdsql.ErrNoRows):
+		case err != nil:
+			return nil, db.d.classify("look for users", err)
+		default:
+			known[i] = true
+		}
+	}
+	return known, nil
+}

@@ -19,7 +19,7 @@ const (
 	Cmd_CMD_CLOSE     Cmd = 3
 	Cmd_CMD_C2C       Cmd = 257
 	Cmd_CMD_C2G       Cmd = 258 // reserved
-	Cmd_CMD_C2S       Cmd = 513 // reserved
+	Cmd_CMD_C2S       Cmd = 513
 	Cmd_CMD_LOGIN     Cmd = 769
 	Cmd_CMD_LOGOUT    Cmd = 770
 	Cmd_CMD_PULL      Cmd = 771
@@ -29,7 +29,6 @@ const (
 	Cmd_CMD_DELIVER   Cmd = 1025
 	Cmd_CMD_SYNC      Cmd = 1026
 	Cmd_CMD_KICK      Cmd = 1027
-	Cmd_CMD_RECEIPT   Cmd = 1028
 	Cmd_CMD_REDIRECT  Cmd = 1029 // reserved
 )
 
@@ -51,7 +50,6 @@ var Cmd_name = map[int32]string{
 	1025: "CMD_DELIVER",
 	1026: "CMD_SYNC",
 	1027: "CMD_KICK",
-	1028: "CMD_RECEIPT",
 	1029: "CMD_REDIRECT",
 }
 
@@ -72,7 +70,6 @@ var Cmd_value = map[string]int32{
 	"CMD_DELIVER":   1025,
 	"CMD_SYNC":      1026,
 	"CMD_KICK":      1027,
-	"CMD_RECEIPT":   1028,
 	"CMD_REDIRECT":  1029,
 }
 
@@ -180,8 +177,9 @@ type MessageKind int32
 const (
 	MessageKind_MESSAGE_KIND_C2C     MessageKind = 0
 	MessageKind_MESSAGE_KIND_C2G     MessageKind = 1 // reserved
-	MessageKind_MESSAGE_KIND_S2C     MessageKind = 2 // reserved
-	MessageKind_MESSAGE_KIND_RECEIPT MessageKind = 3 // reserved
+	MessageKind_MESSAGE_KIND_S2C     MessageKind = 2 // from an app-server: from has a domain and no uid
+	MessageKind_MESSAGE_KIND_RECEIPT MessageKind = 3 // from has confirmed the message client_msg_id of this user; type and content are empty
+	MessageKind_MESSAGE_KIND_COPY    MessageKind = 4 // what this user sent to original_to from another device
 )
 
 // Enum value maps for MessageKind.
@@ -190,6 +188,7 @@ var MessageKind_name = map[int32]string{
 	1: "MESSAGE_KIND_C2G",
 	2: "MESSAGE_KIND_S2C",
 	3: "MESSAGE_KIND_RECEIPT",
+	4: "MESSAGE_KIND_COPY",
 }
 
 var MessageKind_value = map[string]int32{
@@ -197,6 +196,7 @@ var MessageKind_value = map[string]int32{
 	"MESSAGE_KIND_C2G":     1,
 	"MESSAGE_KIND_S2C":     2,
 	"MESSAGE_KIND_RECEIPT": 3,
+	"MESSAGE_KIND_COPY":    4,
 }
 
 func (x MessageKind) String() string {
@@ -534,14 +534,16 @@ func (x *LogoutAnswer) Marshal(in []byte) ([]byte, error) { return prutal.Marsha
 func (x *LogoutAnswer) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
 
 type C2C struct {
-	ClientMsgId []byte `protobuf:"bytes,1,opt,name=client_msg_id" json:"client_msg_id,omitempty"` // 16 bytes, UUIDv7
-	To          *User  `protobuf:"bytes,2,opt,name=to" json:"to,omitempty"`
-	Stream      uint64 `protobuf:"fixed64,3,opt,name=stream" json:"stream,omitempty"`        // not 0
-	TargetSeq   uint64 `protobuf:"varint,4,opt,name=target_seq" json:"target_seq,omitempty"` // 1, 2, 3... for each target in the stream
-	Type        string `protobuf:"bytes,5,opt,name=type" json:"type,omitempty"`              // 0..64 bytes
-	Content     []byte `protobuf:"bytes,6,opt,name=content" json:"content,omitempty"`        // 0..max_content_bytes
-	AgeMs       uint64 `protobuf:"varint,7,opt,name=age_ms" json:"age_ms,omitempty"`         // since the app handed the message over
-	TtlMs       uint64 `protobuf:"varint,8,opt,name=ttl_ms" json:"ttl_ms,omitempty"`         // time to live from that moment on; 0: the longest, 7 days
+	ClientMsgId []byte      `protobuf:"bytes,1,opt,name=client_msg_id" json:"client_msg_id,omitempty"` // 16 bytes, UUIDv7
+	To          *User       `protobuf:"bytes,2,opt,name=to" json:"to,omitempty"`
+	Stream      uint64      `protobuf:"fixed64,3,opt,name=stream" json:"stream,omitempty"`        // not 0
+	TargetSeq   uint64      `protobuf:"varint,4,opt,name=target_seq" json:"target_seq,omitempty"` // 1, 2, 3... for each target in the stream
+	Type        string      `protobuf:"bytes,5,opt,name=type" json:"type,omitempty"`              // 0..64 bytes
+	Content     []byte      `protobuf:"bytes,6,opt,name=content" json:"content,omitempty"`        // 0..max_content_bytes
+	AgeMs       uint64      `protobuf:"varint,7,opt,name=age_ms" json:"age_ms,omitempty"`         // since the app handed the message over
+	TtlMs       uint64      `protobuf:"varint,8,opt,name=ttl_ms" json:"ttl_ms,omitempty"`         // time to live from that moment on; 0: the longest, 7 days
+	Receipt     bool        `protobuf:"varint,9,opt,name=receipt" json:"receipt,omitempty"`       // the sender wants to hear of the first confirmation
+	Copy        *CopyNumber `protobuf:"bytes,10,opt,name=copy" json:"copy,omitempty"`             // the sender's other devices get a copy; absent: they do not
 }
 
 func (x *C2C) Reset() { *x = C2C{} }
@@ -606,6 +608,46 @@ func (x *C2C) GetTtlMs() uint64 {
 	return 0
 }
 
+func (x *C2C) GetReceipt() bool {
+	if x != nil {
+		return x.Receipt
+	}
+	return false
+}
+
+func (x *C2C) GetCopy() *CopyNumber {
+	if x != nil {
+		return x.Copy
+	}
+	return nil
+}
+
+// CopyNumber numbers a copy in the sequence of what this device sends to its own user.
+type CopyNumber struct {
+	Stream    uint64 `protobuf:"fixed64,1,opt,name=stream" json:"stream,omitempty"`        // not 0
+	TargetSeq uint64 `protobuf:"varint,2,opt,name=target_seq" json:"target_seq,omitempty"` // not 0
+}
+
+func (x *CopyNumber) Reset() { *x = CopyNumber{} }
+
+func (x *CopyNumber) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *CopyNumber) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *CopyNumber) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *CopyNumber) GetTargetSeq() uint64 {
+	if x != nil {
+		return x.TargetSeq
+	}
+	return 0
+}
+
 type C2CAnswer struct {
 	MsgId        uint64 `protobuf:"fixed64,1,opt,name=msg_id" json:"msg_id,omitempty"`
 	Duplicate    bool   `protobuf:"varint,2,opt,name=duplicate" json:"duplicate,omitempty"` // had been accepted before; msg_id is the stored one
@@ -651,6 +693,8 @@ type Message struct {
 	CreatedAtMs int64       `protobuf:"varint,9,opt,name=created_at_ms" json:"created_at_ms,omitempty"` // when it was accepted, by the server's clock
 	ExpiresAtMs int64       `protobuf:"varint,10,opt,name=expires_at_ms" json:"expires_at_ms,omitempty"`
 	Kind        MessageKind `protobuf:"varint,11,opt,name=kind" json:"kind,omitempty"`
+	Receipt     bool        `protobuf:"varint,12,opt,name=receipt" json:"receipt,omitempty"`        // the sender wants a receipt: name this id in Confirm.receipt_ids
+	OriginalTo  *User       `protobuf:"bytes,13,opt,name=original_to" json:"original_to,omitempty"` // of a copy: whom the original is for
 }
 
 func (x *Message) Reset() { *x = Message{} }
@@ -736,6 +780,111 @@ func (x *Message) GetKind() MessageKind {
 	return MessageKind_MESSAGE_KIND_C2C
 }
 
+func (x *Message) GetReceipt() bool {
+	if x != nil {
+		return x.Receipt
+	}
+	return false
+}
+
+func (x *Message) GetOriginalTo() *User {
+	if x != nil {
+		return x.OriginalTo
+	}
+	return nil
+}
+
+// C2S reports to a business line: it ends as one record in the topic of its type.
+type C2S struct {
+	ClientMsgId []byte `protobuf:"bytes,1,opt,name=client_msg_id" json:"client_msg_id,omitempty"` // 16 bytes, UUIDv7
+	Stream      uint64 `protobuf:"fixed64,2,opt,name=stream" json:"stream,omitempty"`             // not 0
+	Seq         uint64 `protobuf:"varint,3,opt,name=seq" json:"seq,omitempty"`                    // not 0; rises in the stream, and may leave numbers out
+	Type        string `protobuf:"bytes,4,opt,name=type" json:"type,omitempty"`                   // 1..64 bytes
+	Content     []byte `protobuf:"bytes,5,opt,name=content" json:"content,omitempty"`             // 0..max_content_bytes
+	AgeMs       uint64 `protobuf:"varint,6,opt,name=age_ms" json:"age_ms,omitempty"`              // since the app handed the report over
+	TtlMs       uint64 `protobuf:"varint,7,opt,name=ttl_ms" json:"ttl_ms,omitempty"`              // from that moment on; 0: the longest, 7 days
+	Traceparent string `protobuf:"bytes,8,opt,name=traceparent" json:"traceparent,omitempty"`     // W3C Trace Context, or empty
+}
+
+func (x *C2S) Reset() { *x = C2S{} }
+
+func (x *C2S) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *C2S) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *C2S) GetClientMsgId() []byte {
+	if x != nil {
+		return x.ClientMsgId
+	}
+	return nil
+}
+
+func (x *C2S) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *C2S) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *C2S) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *C2S) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *C2S) GetAgeMs() uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *C2S) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *C2S) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+type C2SAnswer struct {
+	ServerTimeMs int64 `protobuf:"varint,1,opt,name=server_time_ms" json:"server_time_ms,omitempty"`
+}
+
+func (x *C2SAnswer) Reset() { *x = C2SAnswer{} }
+
+func (x *C2SAnswer) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *C2SAnswer) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *C2SAnswer) GetServerTimeMs() int64 {
+	if x != nil {
+		return x.ServerTimeMs
+	}
+	return 0
+}
+
 type Deliver struct {
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages" json:"messages,omitempty"`
 }
@@ -754,7 +903,8 @@ func (x *Deliver) GetMessages() []*Message {
 }
 
 type Confirm struct {
-	MsgIds []uint64 `protobuf:"fixed64,1,rep,packed,name=msg_ids" json:"msg_ids,omitempty"` // 1..500
+	MsgIds     []uint64 `protobuf:"fixed64,1,rep,packed,name=msg_ids" json:"msg_ids,omitempty"`         // of messages that want no receipt
+	ReceiptIds []uint64 `protobuf:"fixed64,2,rep,packed,name=receipt_ids" json:"receipt_ids,omitempty"` // of messages that want one; both together 1..500
 }
 
 func (x *Confirm) Reset() { *x = Confirm{} }
@@ -766,6 +916,13 @@ func (x *Confirm) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
 func (x *Confirm) GetMsgIds() []uint64 {
 	if x != nil {
 		return x.MsgIds
+	}
+	return nil
+}
+
+func (x *Confirm) GetReceiptIds() []uint64 {
+	if x != nil {
+		return x.ReceiptIds
 	}
 	return nil
 }
@@ -916,48 +1073,6 @@ func (x *Kick) GetWinnerInstallation() []byte {
 func (x *Kick) GetWinnerCounter() uint64 {
 	if x != nil {
 		return x.WinnerCounter
-	}
-	return 0
-}
-
-// Receipt tells a sender that his message was confirmed. The number and the body are fixed; no server sends it yet.
-type Receipt struct {
-	ClientMsgId   []byte      `protobuf:"bytes,1,opt,name=client_msg_id" json:"client_msg_id,omitempty"`
-	By            *User       `protobuf:"bytes,2,opt,name=by" json:"by,omitempty"`
-	ByClass       DeviceClass `protobuf:"varint,3,opt,name=by_class" json:"by_class,omitempty"`
-	ConfirmedAtMs int64       `protobuf:"varint,4,opt,name=confirmed_at_ms" json:"confirmed_at_ms,omitempty"`
-}
-
-func (x *Receipt) Reset() { *x = Receipt{} }
-
-func (x *Receipt) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
-
-func (x *Receipt) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
-
-func (x *Receipt) GetClientMsgId() []byte {
-	if x != nil {
-		return x.ClientMsgId
-	}
-	return nil
-}
-
-func (x *Receipt) GetBy() *User {
-	if x != nil {
-		return x.By
-	}
-	return nil
-}
-
-func (x *Receipt) GetByClass() DeviceClass {
-	if x != nil {
-		return x.ByClass
-	}
-	return DeviceClass_DEVICE_CLASS_NONE
-}
-
-func (x *Receipt) GetConfirmedAtMs() int64 {
-	if x != nil {
-		return x.ConfirmedAtMs
 	}
 	return 0
 }

@@ -20,6 +20,7 @@ const (
 	Status_STATUS_INBOX_FULL        Status = 1007
 	Status_STATUS_UNSTORABLE        Status = 1008 // the database will never take this message
 	Status_STATUS_ALREADY_LOGGED_IN Status = 1009 // one login for each connection
+	Status_STATUS_NO_TOPIC          Status = 1010 // the domain has no topic for uplinks of this type
 
 	// retry later, with the same client_msg_id; an ordered stream is closed until a frame with the restart flag
 	Status_STATUS_UNAVAILABLE   Status = 2000 // something behind the gate is away
@@ -65,6 +66,7 @@ var Status_name = map[int32]string{
 	1007: "STATUS_INBOX_FULL",
 	1008: "STATUS_UNSTORABLE",
 	1009: "STATUS_ALREADY_LOGGED_IN",
+	1010: "STATUS_NO_TOPIC",
 	2000: "STATUS_UNAVAILABLE",
 	2001: "STATUS_OVERLOADED",
 	2002: "STATUS_STREAM_CLOSED",
@@ -103,6 +105,7 @@ var Status_value = map[string]int32{
 	"STATUS_INBOX_FULL":           1007,
 	"STATUS_UNSTORABLE":           1008,
 	"STATUS_ALREADY_LOGGED_IN":    1009,
+	"STATUS_NO_TOPIC":             1010,
 	"STATUS_UNAVAILABLE":          2000,
 	"STATUS_OVERLOADED":           2001,
 	"STATUS_STREAM_CLOSED":        2002,
