@@ -17,16 +17,9 @@ func (n *Node) c2c(_ context.Context, c *call, m *clientpb.C2C) {
 		c.refuse(refusal)
 		return
 	}
-	if n.bound.isFull(row.Owner) {
-		c.refuse(status.New(status.InboxFull, "the receiver has too many messages that he has not confirmed"))
-		return
-	}
-	if !n.ids.ready() {
-		c.refuse(status.New(status.Unavailable, "this node takes no messages now"))
-		return
-	}
-	if !n.commit.put(&sending{row: row, guard: c.guard, done: func(r store.AppendResult, refusal *status.Error) { n.answerC2C(c, r, refusal) }}) {
-		c.refuse(status.New(status.Overloaded, "too many messages wait for the database"))
+	s := &sending{row: row, guard: c.guard, done: func(r store.AppendResult, refusal *status.Error) { n.answerC2C(c, r, refusal) }}
+	if refusal := n.admit(s); refusal != nil {
+		c.refuse(refusal)
 	}
 }
 

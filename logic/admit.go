@@ -1,0 +1,20 @@
+package logic
+
+import (
+	"github.com/gatepost/gatepost/idl/status"
+)
+
+// admit asks the receiver's side whether it takes s, and queues it for the commit; or says why not, and s.done is not called then.
+// It does not block.
+func (n *Node) admit(s *sending) *status.Error {
+	if n.bound.isFull(s.row.Owner) {
+		return status.New(status.InboxFull, "the receiver has too many messages that he has not confirmed")
+	}
+	if !n.ids.ready() {
+		return status.New(status.Unavailable, "this node takes no messages now")
+	}
+	if !n.commit.put(s) {
+		return status.New(status.Overloaded, "too many messages wait for the database")
+	}
+	return nil
+}
