@@ -29,11 +29,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeInbox keeps rows in memory, with unique digests and ids as the real one.
 type fakeInbox struct {
-	mu       sync.Mutex
-	byDigest map[store.Digest]store.Message
-	byID     map[store.MsgID]store.Digest
-	batches  [][]store.Message // every append, also those that failed
-	confirms [][]store.Confirmation
+	mu        sync.Mutex
+	byDigest  map[store.Digest]store.Message
+	byID      map[store.MsgID]store.Digest
+	batches   [][]store.Message        // every append, also those that failed
+	owed      map[store.UserKey]uint32 // the registered classes of a user; 0: whoever confirms is the only one
+	confirmed map[store.Digest]uint32
+	confirms  [][]store.Confirmation
 
 	onAppend  func(batch []store.Message) error // before anything is stored
 	onConfirm func(batch []store.Confirmation) error
@@ -44,7 +46,8 @@ type fakeInbox struct {
 }
 
 func newFakeInbox() *fakeInbox {
-	return &fakeInbox{byDigest: make(map[store.Digest]store.Message), byID: make(map[store.MsgID]store.Digest)}
+	return &fakeInbox{byDigest: make(map[store.Digest]store.Message), byID: make(map[store.MsgID]store.Digest),
+		owed: make(map[store.UserKey]uint32), confirmed: make(map[store.Digest]uint32)}
 }
 
 func (f *fakeInbox) Append(_ context.Context, batch []store.Message) ([]store.AppendResult, error) {
@@ -121,24 +124,70 @@ func (f *fakeInbox) Page(_ context.Context, q store.PageQuery) ([]store.Message,
 	return page, upto, more, nil
 }
 
-func (f *fakeInbox) Confirm(_ context.Context, batch []store.Confirmation) error {
-	if f.onConfirm != nil {
-		if err := f.onConfirm(batch); err != nil {
-			return err
+// Confirm does what the real one does for users whose registered classes are in f.owed; every other user has the one class that confirms.
+func (f *fakeInbox) Confirm(_ context.Context, batch []store.Confirmation) ([]store.Message, error) {
+	f.mu.Lock()
+	f.confirms = append(f.confirms, slices.Clone(batch))
+	hook := f.onConfirm
+	f.mu.Unlock()
+	if hook != nil {
+		if err := hook(batch); err != nil {
+			return nil, err
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.confirms = append(f.confirms, slices.Clone(batch))
+	receipts, err := f.receiptsLocked(batch)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range batch {
-		for _, id := range c.IDs {
-			if d, ok := f.byID[id]; ok && f.byDigest[d].Owner == c.Owner {
+		ids := slices.Clone(c.IDs)
+		for _, r := range c.Receipts {
+			ids = append(ids, r.Of)
+		}
+		for _, id := range ids {
+			d, ok := f.byID[id]
+			if !ok || f.byDigest[d].Owner != c.Owner {
+				continue
+			}
+			f.confirmed[d] |= c.Class.Bit()
+			if f.confirmed[d]&f.owed[c.Owner] == f.owed[c.Owner] {
 				delete(f.byID, id)
 				delete(f.byDigest, d)
+				delete(f.confirmed, d)
 			}
 		}
 	}
-	return nil
+	for _, r := range receipts {
+		f.byDigest[r.Digest], f.byID[r.ID] = r, r.Digest
+	}
+	return receipts, nil
+}
+
+// receiptsLocked makes the receipts that batch owes: of rows that want one and that nobody confirmed yet, one for each row.
+func (f *fakeInbox) receiptsLocked(batch []store.Confirmation) ([]store.Message, error) {
+	var receipts []store.Message
+	seen := map[store.MsgID]bool{}
+	for _, c := range batch {
+		for _, r := range c.Receipts {
+			d, ok := f.byID[r.Of]
+			row := f.byDigest[d]
+			if !ok || row.Owner != c.Owner || row.Flags&store.FlagReceipt == 0 || f.confirmed[d] != 0 || seen[r.Of] {
+				continue
+			}
+			seen[r.Of] = true
+			receipt := store.ReceiptOf(&row, c.Class, r.ID, c.At, c.ReceiptExpires)
+			if _, there := f.byDigest[receipt.Digest]; there {
+				continue
+			}
+			if _, taken := f.byID[r.ID]; taken {
+				return nil, fmt.Errorf("receipt %d: %w", r.ID, store.ErrIDCollision)
+			}
+			receipts = append(receipts, receipt)
+		}
+	}
+	return receipts, nil
 }
 
 func (f *fakeInbox) Count(_ context.Context, owner store.UserKey, limit int) (int, error) {
@@ -223,6 +272,16 @@ func (f *fakeDevices) WasHere(_ context.Context, d store.Device) (bool, error) {
 	return slices.ContainsFunc(f.logins, func(x store.Device) bool {
 		return x.Owner == d.Owner && x.Class == d.Class && x.Installation == d.Installation && x.LoginCounter >= d.LoginCounter
 	}), f.err
+}
+
+func (f *fakeDevices) Known(_ context.Context, users []store.UserKey) ([]bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := make([]bool, len(users))
+	for i, u := range users {
+		known[i] = slices.ContainsFunc(f.logins, func(d store.Device) bool { return d.Owner == u })
+	}
+	return known, f.err
 }
 
 func (f *fakeDevices) List(_ context.Context, owner store.UserKey) ([]store.Device, error) {
