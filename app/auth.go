@@ -2,11 +2,11 @@ package app
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/gatepost/gatepost/logic"
 	"github.com/gatepost/gatepost/logic/auth"
+	"github.com/gatepost/gatepost/store"
 )
 
 // anyDomain in Config.Domains admits users of every account system.
@@ -30,23 +30,24 @@ func MintToken(keys Keys, domain, uid string, ttl time.Duration) (string, error)
 	if err != nil {
 		return "", err
 	}
-	token, err := ring.Mint(auth.Token{Domain: domain, UID: uid, ExpiresAt: time.Now().Add(ttl)})
+	token, err := ring.Mint(store.UserKey{Domain: domain, UID: uid}, 0, time.Now().Add(ttl))
 	return string(token), err
 }
 
-// authenticators is the table by domain, and the one for every other domain: nil when they are unknown.
-func authenticators(domains []string, keys Keys) (byDomain map[string]logic.Authenticator, other logic.Authenticator, err error) {
+// domainTable is the table of the account systems called domains.
+func domainTable(domains []string, keys Keys) (logic.Domains, error) {
 	ring, err := keys.ring()
 	if err != nil {
-		return nil, nil, err
+		return logic.Domains{}, err
 	}
-	own := auth.NewAuthenticator(ring, nil)
-	byDomain = make(map[string]logic.Authenticator)
+	own := &logic.Domain{Auth: auth.NewAuthenticator(ring, nil), Mint: ring, AcceptFrom: []string{anyDomain}}
+	table := logic.Domains{ByName: make(map[string]*logic.Domain)}
 	for _, d := range domains {
-		byDomain[d] = own
+		if d == anyDomain {
+			table.Other = own
+		} else {
+			table.ByName[d] = own
+		}
 	}
-	if slices.Contains(domains, anyDomain) {
-		other = own
-	}
-	return byDomain, other, nil
+	return table, nil
 }

@@ -61,7 +61,7 @@ func startTwoNodes(t *testing.T) *twoNodes {
 	var nodes []gate.Logic
 	for _, skew := range []time.Duration{1500 * time.Millisecond, -1500 * time.Millisecond} {
 		node, err := logic.New(logic.Default(), logic.Deps{
-			Inbox: db, Devices: db, Nodes: db, Sweeper: db, Presence: table, Leases: table, Gates: here, DefaultAuth: anybody{},
+			Inbox: db, Devices: db, Nodes: db, Sweeper: db, Presence: table, Leases: table, Gates: here, Domains: logic.Domains{Other: &logic.Domain{Auth: anybody{}}},
 			Now: func() time.Time { return time.Now().Add(skew) },
 		})
 		if err != nil {

@@ -55,13 +55,13 @@ func (g *gateHere) Kick(ctx context.Context, _ string, req *gatepb.KickRequest) 
 
 // newNode builds a logic node over its stores.
 func (b *base) newNode(cfg logic.Config, db *sql.DB, table presence, gates logic.Gates) (*logic.Node, error) {
-	byDomain, other, err := authenticators(b.cfg.Domains, b.keys)
+	domains, err := domainTable(b.cfg.Domains, b.keys)
 	if err != nil {
 		return nil, err
 	}
 	return logic.New(cfg, logic.Deps{
 		Inbox: db, Devices: db, Nodes: db, Sweeper: db, Presence: table, Leases: table, Gates: gates,
-		Auth: byDomain, DefaultAuth: other, Logger: b.Logger, Metrics: b.metrics,
+		Domains: domains, Logger: b.Logger, Metrics: b.metrics,
 	})
 }
 

@@ -2,11 +2,19 @@ package logic
 
 import (
 	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/store"
 )
 
 // admit asks the receiver's side whether it takes s, and queues it for the commit; or says why not, and s.done is not called then.
 // It does not block.
 func (n *Node) admit(s *sending) *status.Error {
+	to := n.domain(s.row.Owner.Domain)
+	if to == nil || to.Auth == nil {
+		return status.New(status.UnknownReceiver, "nobody can log in to the domain of the receiver")
+	}
+	if s.row.Kind != store.KindS2C && !to.accepts(s.row.Owner.Domain, s.row.From.Domain) {
+		return status.New(status.NotAllowed, "the receiver's domain takes no messages from the sender's")
+	}
 	if n.bound.isFull(s.row.Owner) {
 		return status.New(status.InboxFull, "the receiver has too many messages that he has not confirmed")
 	}

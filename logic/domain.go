@@ -56,10 +56,10 @@ type DomainEvents struct {
 	Waiting  bool   // a message waits for a user who is away
 }
 
-// Domains is the table of account systems.
+// Domains is the table of account systems. The zero value knows none.
 type Domains struct {
 	ByName map[string]*Domain
-	Other  *Domain // every other one; nil: they are unknown
+	Other  *Domain // every other one, which together have one share of what is bounded; nil: they are unknown
 }
 
 // Of returns the domain called name; nil: it is unknown.

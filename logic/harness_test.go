@@ -590,12 +590,12 @@ func newWorld(t testing.TB, change func(w *world, s *setup)) *world {
 	s.cfg.StopGrace = 0
 	s.deps = Deps{
 		Inbox: w.inbox, Devices: w.devices, Nodes: w.nodes, Sweeper: w.sweeper, Presence: w.presence, Leases: w.presence, Gates: w.gates,
-		Auth: map[string]Authenticator{"d": authFunc(func(_ context.Context, _ store.UserKey, token []byte) error {
+		Domains: Domains{ByName: map[string]*Domain{"d": {Auth: authFunc(func(_ context.Context, _ store.UserKey, token []byte) error {
 			if string(token) != "good" {
 				return status.New(status.BadToken, "bad token")
 			}
 			return nil
-		})},
+		})}}},
 		Logger: slog.New(slog.DiscardHandler),
 		Now:    w.now,
 	}

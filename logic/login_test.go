@@ -178,13 +178,13 @@ func TestForgottenLoginCounterWithoutDatabase(t *testing.T) {
 func TestStalledLoginIsStale(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	w := newWorld(t, func(_ *world, s *setup) {
-		s.deps.Auth["d"] = authFunc(func(_ context.Context, _ store.UserKey, token []byte) error {
+		s.deps.Domains.ByName["d"] = &Domain{Auth: authFunc(func(_ context.Context, _ store.UserKey, token []byte) error {
 			if string(token) == "slow" {
 				close(entered)
 				<-release
 			}
 			return nil
-		})
+		})}
 	})
 	slow := loginOf("ann", 1, 1)
 	slow.Token = []byte("slow")
@@ -200,11 +200,11 @@ func TestSlowAuthenticatorIsBoundedAndAlone(t *testing.T) {
 	entered := make(chan struct{}, 8)
 	w := newWorld(t, func(_ *world, s *setup) {
 		s.cfg.LoginConcurrency, s.cfg.LoginTimeout = 1, 50*time.Millisecond
-		s.deps.Auth["slow"] = authFunc(func(ctx context.Context, _ store.UserKey, _ []byte) error {
+		s.deps.Domains.ByName["slow"] = &Domain{Auth: authFunc(func(ctx context.Context, _ store.UserKey, _ []byte) error {
 			entered <- struct{}{}
 			<-ctx.Done()
 			return ctx.Err()
-		})
+		})}
 	})
 	slow := func(uid string) *logicpb.Frame {
 		m := loginOf(uid, 1, 1)

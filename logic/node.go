@@ -28,9 +28,7 @@ type Deps struct {
 	Leases   Leases
 	Gates    Gates
 
-	// Auth checks tokens by domain, DefaultAuth those of every other domain; nil: other domains are unknown.
-	Auth        map[string]Authenticator
-	DefaultAuth Authenticator
+	Domains Domains // until SetDomains replaces them
 
 	Logger  *slog.Logger          // nil: discards
 	Metrics prometheus.Registerer // nil: none
@@ -48,12 +46,14 @@ type Node struct {
 	presence Presence
 	leases   Leases
 	reach    Gates
-	doors    doors
 	logger   *slog.Logger
 	registry prometheus.Registerer
 	now      func() time.Time
 	epoch    uint64 // names this run of this process
 	owner    string // names it in leases
+
+	settingDomains sync.Mutex // only one change of accounts at a time
+	accounts       atomic.Pointer[accounts]
 
 	metrics  *metrics
 	ids      *idMaker
@@ -98,10 +98,13 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	rand.Read(owner[:])
 	n := &Node{
 		cfg: cfg, inbox: deps.Inbox, devices: deps.Devices, nodes: deps.Nodes, sweeper: deps.Sweeper, presence: deps.Presence,
-		leases: deps.Leases, reach: deps.Gates, doors: newDoors(deps.Auth, deps.DefaultAuth, cfg.LoginConcurrency),
+		leases: deps.Leases, reach: deps.Gates,
 		logger: deps.Logger, registry: deps.Metrics, now: deps.Now,
 		epoch: binary.BigEndian.Uint64(epoch[:]) | 1, owner: hex.EncodeToString(owner[:]),
 		reads: make(slots, cfg.ReadConcurrency),
+	}
+	if err := n.SetDomains(deps.Domains); err != nil {
+		return nil, err
 	}
 	if n.logger == nil {
 		n.logger = slog.New(slog.DiscardHandler)

@@ -51,7 +51,7 @@ func TestFramesThatAreNotUnderstood(t *testing.T) {
 
 func TestPanicCostsItsFrameAlone(t *testing.T) {
 	w := newWorld(t, func(w *world, s *setup) {
-		s.deps.Auth["d"] = authFunc(func(context.Context, store.UserKey, []byte) error { panic("detached") })
+		s.deps.Domains.ByName["d"].Auth = authFunc(func(context.Context, store.UserKey, []byte) error { panic("detached") })
 		var calls atomic.Int32
 		now := s.deps.Now
 		s.deps.Now = func() time.Time { // the clock is read by the check of a message

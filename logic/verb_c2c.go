@@ -58,9 +58,6 @@ func (n *Node) checkC2C(from session, m *clientpb.C2C) (store.Message, *status.E
 	if len(m.Content) > maxContentBytes {
 		return store.Message{}, status.New(status.TooLarge, "the content has %d bytes, more than %d", len(m.Content), maxContentBytes)
 	}
-	if !n.doors.knows(to.Domain) {
-		return store.Message{}, status.New(status.UnknownReceiver, "nobody can log in to the domain of the receiver")
-	}
 	const maxLifeMS = uint64(maxLife / time.Millisecond)
 	ttl := m.TtlMs
 	if ttl == 0 {

@@ -15,14 +15,6 @@ import (
 // Leeway is how far the clocks of who mints and who checks may differ.
 const Leeway = 5 * time.Second
 
-// Token says who its bearer is.
-type Token struct {
-	Domain    string
-	UID       string
-	Class     store.DeviceClass // 0: any device class
-	ExpiresAt time.Time
-}
-
 // claims of the JWT: sub is the uid, dom the domain, dev the device class.
 type claims struct {
 	jwt.RegisteredClaims
@@ -30,15 +22,15 @@ type claims struct {
 	Class  store.DeviceClass `json:"dev,omitempty"`
 }
 
-// Mint signs t with the current key.
-func (r *Ring) Mint(t Token) ([]byte, error) {
-	if t.Domain == "" || t.UID == "" || t.ExpiresAt.IsZero() {
+// Mint makes a token that proves user until expiresAt, signed with the current key. class 0: on any device class, else on that one.
+func (r *Ring) Mint(user store.UserKey, class store.DeviceClass, expiresAt time.Time) ([]byte, error) {
+	if user.Domain == "" || user.UID == "" || expiresAt.IsZero() {
 		return nil, errors.New("mint token: domain, uid and expiry are needed")
 	}
 	j := jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
-		RegisteredClaims: jwt.RegisteredClaims{Subject: t.UID, ExpiresAt: jwt.NewNumericDate(t.ExpiresAt)},
-		Domain:           t.Domain,
-		Class:            t.Class,
+		RegisteredClaims: jwt.RegisteredClaims{Subject: user.UID, ExpiresAt: jwt.NewNumericDate(expiresAt)},
+		Domain:           user.Domain,
+		Class:            class,
 	})
 	j.Header["kid"] = r.current
 	signed, err := j.SignedString(r.secrets[r.current])

@@ -36,22 +36,27 @@ func TestAuthenticate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mint := func(r *Ring, tok Token) []byte {
-		b, err := r.Mint(tok)
+	type token struct {
+		user      store.UserKey
+		class     store.DeviceClass
+		expiresAt time.Time
+	}
+	mint := func(r *Ring, tok token) []byte {
+		b, err := r.Mint(tok.user, tok.class, tok.expiresAt)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b
 	}
-	good := Token{Domain: "d", UID: "u", ExpiresAt: noon.Add(time.Minute)}
+	good := token{user: store.UserKey{Domain: "d", UID: "u"}, expiresAt: noon.Add(time.Minute)}
 	expired := good
-	expired.ExpiresAt = noon.Add(-time.Minute)
+	expired.expiresAt = noon.Add(-time.Minute)
 	other := good
-	other.UID = "v"
+	other.user.UID = "v"
 	otherDomain := good
-	otherDomain.Domain = "e"
+	otherDomain.user.Domain = "e"
 	ofClass := good
-	ofClass.Class = 2
+	ofClass.class = 2
 	unsigned, err := jwt.NewWithClaims(jwt.SigningMethodNone, jwt.MapClaims{"sub": "u", "dom": "d", "exp": noon.Add(time.Hour).Unix()}).
 		SignedString(jwt.UnsafeAllowNoneSignatureType)
 	if err != nil {
@@ -118,7 +123,7 @@ func TestRingFaultsAndSecrecy(t *testing.T) {
 			t.Errorf("the secret shows: %s", s)
 		}
 	}
-	if _, err := (&Ring{}).Mint(Token{}); err == nil {
+	if _, err := (&Ring{}).Mint(store.UserKey{}, 0, time.Time{}); err == nil {
 		t.Error("an empty token was minted")
 	}
 }
