@@ -2,6 +2,7 @@ package mq
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gatepost/gatepost/idl/event"
@@ -15,6 +16,8 @@ var (
 	ErrRefused = errors.New("record refused")
 	// ErrClosed: Record.Closed said so before the record was sent.
 	ErrClosed = errors.New("stream closed")
+	// ErrTooLarge is an ErrRefused: the record is larger than its topic takes.
+	ErrTooLarge = fmt.Errorf("%w: too large for its topic", ErrRefused)
 )
 
 // Event is a CloudEvent; package event names its headers.
