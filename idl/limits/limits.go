@@ -27,6 +27,8 @@ const (
 	ClientMsgIDBytes  = 16 // exactly
 	ReasonBytes       = 256
 	SDKNameBytes      = 64
+	// TraceparentBytes is what version 00 of W3C Trace Context has.
+	TraceparentBytes = 55 // exactly
 	// OfferedOptions is the most entries that each list of a HelloOffer may have.
 	OfferedOptions = 16
 )
@@ -38,6 +40,8 @@ const (
 	PullRowsDefault = 100
 	// PullContentBytes bounds the content of one page; the page's body is bounded by BodyToClientBytes besides.
 	PullContentBytes = 192 << 10
+	// PushTargets is the most users that one call of an app-server may name.
+	PushTargets = 1000
 )
 
 // Times.

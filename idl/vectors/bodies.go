@@ -18,7 +18,7 @@ func NewMessage(name string) any {
 		&clientpb.User{}, &clientpb.Hello{}, &clientpb.HelloOffer{}, &clientpb.HelloAnswer{}, &clientpb.HelloSettings{},
 		&clientpb.Refusal{}, &clientpb.Login{}, &clientpb.LoginAnswer{}, &clientpb.Logout{}, &clientpb.LogoutAnswer{},
 		&clientpb.C2C{}, &clientpb.C2CAnswer{}, &clientpb.Message{}, &clientpb.Deliver{}, &clientpb.Confirm{}, &clientpb.ConfirmAnswer{},
-		&clientpb.Pull{}, &clientpb.PullAnswer{}, &clientpb.Sync{}, &clientpb.Kick{}, &clientpb.C2S{}, &clientpb.C2SAnswer{},
+		&clientpb.Pull{}, &clientpb.PullAnswer{}, &clientpb.Sync{}, &clientpb.Kick{}, &clientpb.CopyNumber{}, &clientpb.C2S{}, &clientpb.C2SAnswer{},
 	} {
 		if nameOf(m) == name {
 			return m
@@ -108,6 +108,50 @@ func bobReads() *clientpb.Message {
 		CreatedAtMs: now, ExpiresAtMs: now + 86_400_000 - 1500}
 }
 
+// aliceAsks is aliceToBob with all that a sender may ask for. The copy takes a number of the sequence towards herself.
+func aliceAsks() *clientpb.C2C {
+	m := aliceToBob()
+	m.Receipt, m.Copy = true, &clientpb.CopyNumber{Stream: stream, TargetSeq: 2}
+	return m
+}
+
+func bobIsAsked() *clientpb.Message {
+	m := bobReads()
+	m.Receipt = true
+	return m
+}
+
+// aliceHears is the receipt of aliceAsks, after bob's web device has confirmed it.
+func aliceHears() *clientpb.Message {
+	return &clientpb.Message{MsgId: msgID + 2, From: bob, FromClass: clientpb.DeviceClass_DEVICE_CLASS_WEB, ClientMsgId: clientMsgID,
+		CreatedAtMs: now + 2000, ExpiresAtMs: now + 2000 + week, Kind: clientpb.MessageKind_MESSAGE_KIND_RECEIPT}
+}
+
+// aliceCopies is what alice's other devices get of aliceAsks.
+func aliceCopies() *clientpb.Message {
+	m := bobReads()
+	m.MsgId, m.TargetSeq, m.Kind, m.OriginalTo = msgID+1, 2, clientpb.MessageKind_MESSAGE_KIND_COPY, bob
+	return m
+}
+
+// shopPushes comes from an app-server of bob's domain.
+func shopPushes() *clientpb.Message {
+	return &clientpb.Message{MsgId: msgID + 3, From: &clientpb.User{Domain: bob.Domain}, ClientMsgId: clientMsgID, Type: "order.offer",
+		Content: []byte(`{"order_id":"2026112100000017"}`), CreatedAtMs: now, ExpiresAtMs: now + 30_000, Kind: clientpb.MessageKind_MESSAGE_KIND_S2C}
+}
+
+func shopPushesOnline() *clientpb.Message {
+	m := shopPushes()
+	m.MsgId, m.ExpiresAtMs = 0, 0
+	return m
+}
+
+func aliceReports() *clientpb.C2S {
+	return &clientpb.C2S{ClientMsgId: clientMsgID, Stream: stream + 1, Seq: 17, Type: "position.driver",
+		Content: []byte(`{"lat":31.230416,"lng":121.473701}`), AgeMs: 250, TtlMs: 60_000,
+		Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+}
+
 func offer() *clientpb.HelloOffer {
 	return &clientpb.HelloOffer{Sdk: "golden/1.0", Compressions: []clientpb.Compression{clientpb.Compression_COMPRESSION_DEFLATE}, Dictionaries: []uint32{1}}
 }
@@ -140,12 +184,24 @@ func bodies() ([]Body, error) {
 		{"logout answer", &clientpb.LogoutAnswer{}},
 		{"c2c", aliceToBob()},
 		{"c2c with the longest life and no content", &clientpb.C2C{ClientMsgId: clientMsgID, To: bob, Stream: stream, TargetSeq: 1}},
+		{"c2c with receipt and copy", aliceAsks()},
+		{"copy number", aliceAsks().Copy},
 		{"c2c answer", &clientpb.C2CAnswer{MsgId: msgID, ServerTimeMs: now}},
 		{"c2c answer to a duplicate", &clientpb.C2CAnswer{MsgId: msgID, Duplicate: true, ServerTimeMs: now}},
 		{"message", bobReads()},
 		{"unnumbered message", &clientpb.Message{MsgId: 1 << 63, From: bob, ClientMsgId: clientMsgID, CreatedAtMs: now, ExpiresAtMs: now + week, Kind: clientpb.MessageKind_MESSAGE_KIND_S2C}},
+		{"message whose sender wants a receipt", bobIsAsked()},
+		{"receipt", aliceHears()},
+		{"copy", aliceCopies()},
+		{"push of an app-server", shopPushes()},
+		{"push for who is online only", shopPushesOnline()},
+		{"c2s", aliceReports()},
+		{"c2s with the longest life and no content", &clientpb.C2S{ClientMsgId: clientMsgID, Stream: stream + 1, Seq: 1, Type: "t"}},
+		{"c2s answer", &clientpb.C2SAnswer{ServerTimeMs: now}},
 		{"deliver", &clientpb.Deliver{Messages: []*clientpb.Message{bobReads(), second}}},
 		{"confirm", &clientpb.Confirm{MsgIds: []uint64{msgID, msgID + 1}}},
+		{"confirm of messages that want receipts", &clientpb.Confirm{ReceiptIds: []uint64{msgID}}},
+		{"confirm of both", &clientpb.Confirm{MsgIds: []uint64{msgID + 1, msgID + 2}, ReceiptIds: []uint64{msgID}}},
 		{"confirm answer", &clientpb.ConfirmAnswer{}},
 		{"pull, first page of a login", &clientpb.Pull{Register: true}},
 		{"pull, next page", &clientpb.Pull{After: msgID, Upto: msgID + 500, Limit: 500}},

@@ -230,6 +230,8 @@ func (g *generator) frames() error {
 	}
 	refused := command(clientpb.Cmd_CMD_C2C, wire.FlagResponse, 6)
 	refused.Status = status.StreamClosed
+	noTopic := command(clientpb.Cmd_CMD_C2S, wire.FlagResponse, 9)
+	noTopic.Status = status.NoTopic
 	talk := []step{
 		{"login", true, command(clientpb.Cmd_CMD_LOGIN, 0, 2), body(aliceLogin())},
 		{"login answer", false, command(clientpb.Cmd_CMD_LOGIN, wire.FlagResponse, 2), body(&clientpb.LoginAnswer{Session: 1763719200000001, ServerTimeMs: now})},
@@ -242,6 +244,12 @@ func (g *generator) frames() error {
 		{"refusal", false, refused, body(&clientpb.Refusal{Reason: "an earlier message of the stream had no final outcome"})},
 		{"push of two messages", false, command(clientpb.Cmd_CMD_DELIVER, 0, 1), body(&clientpb.Deliver{Messages: []*clientpb.Message{bobReads(), bobReads()}})},
 		{"confirm", true, command(clientpb.Cmd_CMD_CONFIRM, 0, 7), body(&clientpb.Confirm{MsgIds: []uint64{msgID}})},
+		{"c2s that opens the other stream", true, command(clientpb.Cmd_CMD_C2S, wire.FlagRestart, 8), body(aliceReports())},
+		{"in its topic", false, command(clientpb.Cmd_CMD_C2S, wire.FlagResponse, 8), body(&clientpb.C2SAnswer{ServerTimeMs: now})},
+		{"refused for good", false, noTopic, body(&clientpb.Refusal{Reason: "there is no topic for uplinks of this type"})},
+		{"push of a receipt, a copy and what an app-server sent", false, command(clientpb.Cmd_CMD_DELIVER, 0, 2),
+			body(&clientpb.Deliver{Messages: []*clientpb.Message{aliceHears(), aliceCopies(), shopPushes()}})},
+		{"confirm with a receipt", true, command(clientpb.Cmd_CMD_CONFIRM, 0, 10), body(&clientpb.Confirm{ReceiptIds: []uint64{msgID}})},
 	}
 	var lines []Frame
 	for _, name := range []string{"noise", "noise without compression", "clear", "clear with compression"} {
