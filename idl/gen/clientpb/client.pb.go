@@ -29,7 +29,9 @@ const (
 	Cmd_CMD_DELIVER   Cmd = 1025
 	Cmd_CMD_SYNC      Cmd = 1026
 	Cmd_CMD_KICK      Cmd = 1027
-	Cmd_CMD_REDIRECT  Cmd = 1029 // reserved
+
+	// 0x0404 stays unused: it was kept for receipts, which are messages [P-17.3]
+	Cmd_CMD_REDIRECT Cmd = 1029 // reserved
 )
 
 // Enum value maps for Cmd.
@@ -682,16 +684,16 @@ func (x *C2CAnswer) GetServerTimeMs() int64 {
 }
 
 type Message struct {
-	MsgId       uint64      `protobuf:"fixed64,1,opt,name=msg_id" json:"msg_id,omitempty"`
+	MsgId       uint64      `protobuf:"fixed64,1,opt,name=msg_id" json:"msg_id,omitempty"` // 0: for who is online only, not to be confirmed [P-17.9]
 	From        *User       `protobuf:"bytes,2,opt,name=from" json:"from,omitempty"`
 	FromClass   DeviceClass `protobuf:"varint,3,opt,name=from_class" json:"from_class,omitempty"`
 	Stream      uint64      `protobuf:"fixed64,4,opt,name=stream" json:"stream,omitempty"` // 0: not numbered
 	TargetSeq   uint64      `protobuf:"varint,5,opt,name=target_seq" json:"target_seq,omitempty"`
-	ClientMsgId []byte      `protobuf:"bytes,6,opt,name=client_msg_id" json:"client_msg_id,omitempty"`
+	ClientMsgId []byte      `protobuf:"bytes,6,opt,name=client_msg_id" json:"client_msg_id,omitempty"` // of a receipt: that of the message which was confirmed
 	Type        string      `protobuf:"bytes,7,opt,name=type" json:"type,omitempty"`
 	Content     []byte      `protobuf:"bytes,8,opt,name=content" json:"content,omitempty"`
-	CreatedAtMs int64       `protobuf:"varint,9,opt,name=created_at_ms" json:"created_at_ms,omitempty"` // when it was accepted, by the server's clock
-	ExpiresAtMs int64       `protobuf:"varint,10,opt,name=expires_at_ms" json:"expires_at_ms,omitempty"`
+	CreatedAtMs int64       `protobuf:"varint,9,opt,name=created_at_ms" json:"created_at_ms,omitempty"`  // when it was accepted, by the server's clock
+	ExpiresAtMs int64       `protobuf:"varint,10,opt,name=expires_at_ms" json:"expires_at_ms,omitempty"` // 0: it was never stored
 	Kind        MessageKind `protobuf:"varint,11,opt,name=kind" json:"kind,omitempty"`
 	Receipt     bool        `protobuf:"varint,12,opt,name=receipt" json:"receipt,omitempty"`        // the sender wants a receipt: name this id in Confirm.receipt_ids
 	OriginalTo  *User       `protobuf:"bytes,13,opt,name=original_to" json:"original_to,omitempty"` // of a copy: whom the original is for

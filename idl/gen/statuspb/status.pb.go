@@ -18,7 +18,7 @@ const (
 	Status_STATUS_UNKNOWN_RECEIVER  Status = 1005
 	Status_STATUS_EXPIRED           Status = 1006 // its time to live ended, or it is older than seven days
 	Status_STATUS_INBOX_FULL        Status = 1007
-	Status_STATUS_UNSTORABLE        Status = 1008 // the database will never take this message
+	Status_STATUS_UNSTORABLE        Status = 1008 // the database, or for an uplink the topic, will never take this message
 	Status_STATUS_ALREADY_LOGGED_IN Status = 1009 // one login for each connection
 	Status_STATUS_NO_TOPIC          Status = 1010 // the domain has no topic for uplinks of this type
 
