@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	stdsql "database/sql"
 	"fmt"
@@ -168,5 +169,18 @@ func (db *DB) insertArgs(args []any, m *store.Message) []any {
 	}
 	return append(args, db.d.id(m.ID), m.Owner.Domain, m.Owner.UID, m.Digest[:], m.From.Domain, m.From.UID, int64(m.FromClass),
 		db.d.u64(m.Stream), db.d.u64(m.TargetSeq), m.ClientMsgID[:], int64(m.Kind), m.Type, content, int64(m.Flags),
-		millis(m.CreatedAt), millis(m.ExpiresAt))
+		targetText(m.Target), millis(m.CreatedAt), millis(m.ExpiresAt))
+}
+
+// targetText is how the column target holds a user: a domain has no NUL in it.
+func targetText(u store.UserKey) string {
+	if u == (store.UserKey{}) {
+		return ""
+	}
+	return u.Domain + "\x00" + u.UID
+}
+
+func targetOf(text []byte) store.UserKey {
+	domain, uid, _ := bytes.Cut(text, []byte{0})
+	return store.UserKey{Domain: string(domain), UID: string(uid)}
 }

@@ -56,7 +56,7 @@ func benchmarkCycle(b *testing.B, db storetest.Database, depth int) {
 		for i := range batch {
 			confirmations[i%users].IDs = append(confirmations[i%users].IDs, batch[i].ID)
 		}
-		if err := db.Inbox.Confirm(ctx, confirmations); err != nil {
+		if _, err := db.Inbox.Confirm(ctx, confirmations); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -22,19 +22,28 @@ type mark struct {
 //
 // First the rows go that are complete with this confirmation, which with one device class are all. Only when some remain they are marked, and looked at again:
 // two classes that confirm at once each saw the row without the other's mark, and the update that came second reads both.
+//
+// Receipts, if any are asked for, are made before that, in the same transaction: see storeReceipts. It returns those that it stored.
+// store.ErrIDCollision: the id of one belongs to another row, and nothing was committed.
 func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.Message, error) {
 	marks := merge(batch)
 	if len(marks) == 0 {
 		return nil, nil
+	}
+	wishes, err := wishesOf(batch)
+	if err != nil {
+		return nil, err
 	}
 	chunks := make([]confirmChunk, 0, 1)
 	for rest := marks; len(rest) > 0; {
 		shape := shapeAbove(len(rest))
 		n := min(len(rest), shapes[shape])
 		c := confirmChunk{marks: rest[:n], rows: shapes[shape]}
-		var err error
 		if c.remove, err = db.prepared(ctx, db.write, stmtConfirmDelete, shape); err == nil {
 			c.update, err = db.prepared(ctx, db.write, stmtConfirmUpdate, shape)
+		}
+		if err == nil && len(wishes) > 0 {
+			c.lock, err = db.prepared(ctx, db.write, stmtConfirmLock, shape)
 		}
 		if err != nil {
 			return nil, db.d.classify("prepare a confirmation", err)
@@ -44,7 +53,14 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 	}
 	args := getArgs()
 	defer putArgs(args)
-	return nil, db.inTx(ctx, "confirm messages", func(tx *stdsql.Tx) error {
+	var receipts []store.Message
+	err = db.inTx(ctx, "confirm messages", func(tx *stdsql.Tx) error {
+		receipts = nil
+		if len(wishes) > 0 {
+			if receipts, err = db.storeReceipts(ctx, tx, chunks, wishes, args); err != nil {
+				return err
+			}
+		}
 		for i := range chunks {
 			if err := db.confirmChunk(ctx, tx, &chunks[i], args); err != nil {
 				return err
@@ -52,23 +68,33 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return receipts, nil
 }
 
 type confirmChunk struct {
 	marks          []mark
 	rows           int // of the statement's shape
 	remove, update *stdsql.Stmt
+	lock           *stdsql.Stmt // nil: no receipts are asked for
 }
 
-func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
-	*args = (*args)[:0]
+// args appends the parameters of the chunk's statements.
+func (c *confirmChunk) args(d *dialect, args []any) []any {
 	for i := range c.rows {
 		m := mark{} // id 0 is no row's: it fills the shape
 		if i < len(c.marks) {
 			m = c.marks[i]
 		}
-		*args = append(*args, db.d.id(m.id), m.owner.Domain, m.owner.UID, int64(m.bits))
+		args = append(args, d.id(m.id), m.owner.Domain, m.owner.UID, int64(m.bits))
 	}
+	return args
+}
+
+func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
+	*args = c.args(db.d, (*args)[:0])
 	removed, err := execCount(ctx, tx, c.remove, *args)
 	if err != nil || removed == int64(len(c.marks)) {
 		return err
@@ -93,13 +119,18 @@ func execCount(ctx context.Context, tx *stdsql.Tx, stmt *stdsql.Stmt, args []any
 func merge(batch []store.Confirmation) []mark {
 	n := 0
 	for i := range batch {
-		n += len(batch[i].IDs)
+		n += len(batch[i].IDs) + len(batch[i].Receipts)
 	}
 	marks := make([]mark, 0, n)
 	for i := range batch {
 		for _, id := range batch[i].IDs {
 			if id != 0 {
 				marks = append(marks, mark{id, batch[i].Owner, batch[i].Class.Bit()})
+			}
+		}
+		for _, r := range batch[i].Receipts {
+			if r.Of != 0 {
+				marks = append(marks, mark{r.Of, batch[i].Owner, batch[i].Class.Bit()})
 			}
 		}
 	}

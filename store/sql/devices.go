@@ -165,7 +165,8 @@ func (db *DB) retire(ctx context.Context, d store.Device, may func(*deviceRow) b
 }
 
 // removeComplete removes the rows of owner that the classes of his mask, as it is now, have all confirmed.
-// A confirmation that commits at the same time either is seen by the locking delete, or has seen the mask.
+// A confirmation that commits at the same time either is seen by the locking delete, or has seen the mask. A class that registers
+// at the same time either is in the mask, or waits for the delete: what comes after it is registered stays until it has confirmed.
 func (db *DB) removeComplete(ctx context.Context, owner store.UserKey) error {
 	for after := store.MsgID(0); ; {
 		last, n, err := db.chunkEnd(ctx, owner, after)
@@ -176,8 +177,14 @@ func (db *DB) removeComplete(ctx context.Context, owner store.UserKey) error {
 			return nil
 		}
 		err = db.inTx(ctx, "remove confirmed messages", func(tx *stdsql.Tx) error {
-			// Index inbox_owner: a range; PRIMARY of device_mask.
-			_, err := tx.ExecContext(ctx, db.d.deleteComplete, owner.Domain, owner.UID, db.d.id(after), db.d.id(last))
+			var mask int64
+			// Index PRIMARY.
+			err := tx.QueryRowContext(ctx, "SELECT mask FROM device_mask WHERE domain = ? AND uid = ?"+db.d.shareRow, owner.Domain, owner.UID).Scan(&mask)
+			if err != nil && !errors.Is(err, stdsql.ErrNoRows) {
+				return err
+			}
+			// Index inbox_owner: a range.
+			_, err = tx.ExecContext(ctx, db.d.deleteComplete, owner.Domain, owner.UID, db.d.id(after), db.d.id(last), mask, mask)
 			return err
 		})
 		if err != nil {
@@ -256,20 +263,48 @@ func (db *DB) RetireIdle(ctx context.Context, cutoff time.Time, limit int) (reti
 	return retired, nil
 }
 
-// Known reports, in the order of users, whether any device class of each has ever been registered.
+// Known reports, in the order of users, whether any device class of each has ever been registered: it has a mask since, if an empty one.
 func (db *DB) Known(ctx context.Context, users []store.UserKey) ([]bool, error) {
 	known := make([]bool, len(users))
-	for i, u := range users {
-		var one int
-		// Index PRIMARY (domain, uid, class).
-		err := db.read.QueryRowContext(ctx, "SELECT 1 FROM device WHERE domain = ? AND uid = ? LIMIT 1", u.Domain, u.UID).Scan(&one)
-		switch {
-		case errors.Is(err, stdsql.ErrNoRows):
-		case err != nil:
+	args := getArgs()
+	defer putArgs(args)
+	for begin := 0; begin < len(users); {
+		shape := shapeAbove(len(users) - begin)
+		*args = (*args)[:0]
+		for i := begin; i < begin+shapes[shape]; i++ {
+			if i < len(users) {
+				*args = append(*args, int64(i), users[i].Domain, users[i].UID, int64(0))
+			} else {
+				*args = append(*args, int64(-1), "", "", int64(0)) // fills the shape
+			}
+		}
+		if err := db.knownChunk(ctx, shape, *args, known); err != nil {
 			return nil, db.d.classify("look for users", err)
-		default:
+		}
+		begin += shapes[shape]
+	}
+	return known, nil
+}
+
+// knownChunk sets those of known whose positions the statement finds.
+func (db *DB) knownChunk(ctx context.Context, shape int, args []any, known []bool) error {
+	stmt, err := db.prepared(ctx, db.read, stmtKnown, shape)
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var i number
+		if err := rows.Scan(&i); err != nil {
+			return err
+		}
+		if i < number(len(known)) {
 			known[i] = true
 		}
 	}
-	return known, nil
+	return rows.Err()
 }

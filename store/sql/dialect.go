@@ -28,11 +28,14 @@ type dialect struct {
 	unsigned         string // the type of a mask
 	// lockRow ends a select of rows that the transaction is going to change.
 	lockRow    string
-	skipLocked string // the same, passing over rows that others have locked
+	shareRow   string // ends a select of rows that nobody else is to change before the transaction ends
+	skipLocked string // like lockRow, passing over rows that others have locked
 	// confirmRows is a table of n rows of parameters (msg_id, domain, uid, bit), and the statements that join it.
 	confirmRows    func(n int) string
 	confirmDelete  string // %s: the rows
 	confirmUpdate  string // %s: the rows
+	confirmLock    string // %s: the rows
+	known          string // %s: the rows; of them msg_id, domain and uid count
 	deleteComplete string
 	// signed: 64-bit numbers are stored with the sign of their highest bit.
 	signed bool

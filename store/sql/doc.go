@@ -6,5 +6,5 @@
 // what remains blames a row of the call.
 //
 // Locks are taken in one order: device before device_login before device_mask, inbox before device_mask, never inbox and device in one transaction;
-// rows of the inbox in the order of their ids. Isolation is READ COMMITTED.
+// rows of the inbox in the order of their ids. Only a retirement holds a mask, shared, before it removes rows. Isolation is READ COMMITTED.
 package sql

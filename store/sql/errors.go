@@ -165,7 +165,7 @@ func (d *dialect) classify(what string, err error) error {
 var errData = errors.New("the database cannot hold this")
 
 func isVerdict(err error) bool {
-	for _, v := range []error{store.ErrUnavailable, store.ErrNotFound, store.ErrLeaseLost, store.ErrClockSkew, errData} {
+	for _, v := range []error{store.ErrUnavailable, store.ErrNotFound, store.ErrLeaseLost, store.ErrClockSkew, store.ErrIDCollision, errData} {
 		if errors.Is(err, v) {
 			return true
 		}

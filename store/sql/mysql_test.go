@@ -118,7 +118,7 @@ func TestMySQLHangs(t *testing.T) {
 		if _, err := db.Append(t.Context(), message(2)); err != nil {
 			t.Errorf("mended after %d packets: %v", n, err)
 		}
-		if err := db.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: 1, IDs: []store.MsgID{2}}}); err != nil {
+		if _, err := db.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: 1, IDs: []store.MsgID{2}}}); err != nil {
 			t.Error(err)
 		}
 	}

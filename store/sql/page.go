@@ -84,15 +84,16 @@ func scanMessage(rows *stdsql.Rows) (store.Message, error) {
 	var (
 		m                             store.Message
 		id, stream, seq               number
-		digest, clientMsgID           stdsql.RawBytes
+		digest, clientMsgID, target   stdsql.RawBytes
 		created, expires, class, kind int64
 		flags                         int64
 	)
 	err := rows.Scan(&id, &m.Owner.Domain, &m.Owner.UID, &digest, &m.From.Domain, &m.From.UID, &class, &stream, &seq, &clientMsgID,
-		&kind, &m.Type, &m.Content, &flags, &created, &expires)
+		&kind, &m.Type, &m.Content, &flags, &target, &created, &expires)
 	m.ID, m.Stream, m.TargetSeq = store.MsgID(id), uint64(stream), uint64(seq)
 	copy(m.Digest[:], digest)
 	copy(m.ClientMsgID[:], clientMsgID)
+	m.Target = targetOf(target)
 	m.FromClass, m.Kind, m.Flags = store.DeviceClass(class), store.Kind(kind), uint32(flags)
 	m.CreatedAt, m.ExpiresAt = fromMillis(created), fromMillis(expires)
 	return m, err

@@ -8,9 +8,12 @@ import (
 )
 
 // The columns of an inbox row, in the order of insertArgs and scanMessage.
-const messageColumns = "msg_id, domain, uid, digest, from_domain, from_uid, from_class, stream, target_seq, client_msg_id, kind, type, content, flags, created_at, expires_at"
+const messageColumns = "msg_id, domain, uid, digest, from_domain, from_uid, from_class, stream, target_seq, client_msg_id, kind, type, content, flags, target, created_at, expires_at"
 
-const insertColumns = 16
+const insertColumns = 17
+
+// The columns of a confirmed row that decide on its receipt and make it, in the order of scanConfirmed.
+const receiptColumns = "i.msg_id, i.domain, i.uid, i.from_domain, i.from_uid, i.client_msg_id, i.kind, i.flags, i.confirmed"
 
 // text writes a kept statement for n rows. Each names the index that it uses.
 func (d *dialect) text(s statement, n int) string {
@@ -28,6 +31,12 @@ func (d *dialect) text(s statement, n int) string {
 	case stmtConfirmUpdate:
 		// Index PRIMARY of inbox.
 		return fmt.Sprintf(d.confirmUpdate, d.confirmRows(n))
+	case stmtConfirmLock:
+		// Index PRIMARY of inbox, in the order of the rows: the order of stmtConfirmDelete.
+		return fmt.Sprintf(d.confirmLock, d.confirmRows(n))
+	case stmtKnown:
+		// Index PRIMARY of device_mask.
+		return fmt.Sprintf(d.known, d.confirmRows(n))
 	case stmtPage:
 		// Index inbox_owner (domain, uid, msg_id): a range, in order.
 		return "SELECT " + messageColumns + " FROM inbox WHERE domain = ? AND uid = ? AND msg_id > ? AND msg_id <= ?" +
@@ -52,6 +61,7 @@ var mysqlDialect = dialect{
 	onLeaseConflict:  " ON DUPLICATE KEY UPDATE name = name",
 	skipLocked:       " FOR UPDATE SKIP LOCKED",
 	lockRow:          " FOR UPDATE",
+	shareRow:         " LOCK IN SHARE MODE",
 	confirmRows: func(n int) string {
 		return "(SELECT CAST(? AS UNSIGNED) AS msg_id, CAST(? AS BINARY) AS domain, CAST(? AS BINARY) AS uid, CAST(? AS UNSIGNED) AS bit" +
 			strings.Repeat(" UNION ALL SELECT ?, ?, ?, ?", n-1) + ")"
@@ -63,9 +73,11 @@ var mysqlDialect = dialect{
 		" WHERE ((i.confirmed | c.bit) & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0)",
 	confirmUpdate: "UPDATE %s AS c STRAIGHT_JOIN inbox AS i FORCE INDEX (PRIMARY) ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid" +
 		" SET i.confirmed = i.confirmed | c.bit",
-	deleteComplete: "DELETE i FROM inbox AS i FORCE INDEX (inbox_owner) LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
-		" WHERE i.domain = ? AND i.uid = ? AND i.msg_id > ? AND i.msg_id <= ?" +
-		" AND i.confirmed <> 0 AND (i.confirmed & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0)",
+	confirmLock: "SELECT " + receiptColumns + " FROM %s AS c STRAIGHT_JOIN inbox AS i FORCE INDEX (PRIMARY)" +
+		" ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid FOR UPDATE",
+	known: "SELECT c.msg_id FROM %s AS c STRAIGHT_JOIN device_mask AS m FORCE INDEX (PRIMARY) ON m.domain = c.domain AND m.uid = c.uid",
+	deleteComplete: "DELETE i FROM inbox AS i FORCE INDEX (inbox_owner)" +
+		" WHERE i.domain = ? AND i.uid = ? AND i.msg_id > ? AND i.msg_id <= ? AND i.confirmed <> 0 AND (i.confirmed & ?) = ?",
 	retryable:  mysqlRetryable,
 	blamesData: mysqlBlamesData,
 }
@@ -87,10 +99,10 @@ var sqliteDialect = dialect{
 		" WHERE ((i.confirmed | c.bit) & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0))",
 	confirmUpdate: "%s UPDATE inbox SET confirmed = confirmed | c.bit FROM c" +
 		" WHERE inbox.msg_id = c.msg_id AND inbox.domain = c.domain AND inbox.uid = c.uid",
-	deleteComplete: "DELETE FROM inbox WHERE msg_id IN (SELECT i.msg_id FROM inbox AS i INDEXED BY inbox_owner" +
-		" LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
-		" WHERE i.domain = ? AND i.uid = ? AND i.msg_id > ? AND i.msg_id <= ?" +
-		" AND i.confirmed <> 0 AND (i.confirmed & COALESCE(m.mask, 0)) = COALESCE(m.mask, 0))",
+	confirmLock: "%s SELECT " + receiptColumns + " FROM c CROSS JOIN inbox AS i ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid",
+	known:       "%s SELECT c.msg_id FROM c CROSS JOIN device_mask AS m ON m.domain = c.domain AND m.uid = c.uid",
+	deleteComplete: "DELETE FROM inbox INDEXED BY inbox_owner" +
+		" WHERE domain = ? AND uid = ? AND msg_id > ? AND msg_id <= ? AND confirmed <> 0 AND (confirmed & ?) = ?",
 	signed:     true,
 	retryable:  sqliteRetryable,
 	blamesData: sqliteBlamesData,

@@ -100,6 +100,8 @@ const (
 	stmtDigests
 	stmtConfirmDelete
 	stmtConfirmUpdate
+	stmtConfirmLock
+	stmtKnown
 	stmtPage
 	stmtMaxID
 	stmtCount

@@ -27,6 +27,7 @@ func RunDevices(t *testing.T, factory DatabaseFactory) {
 	run("login counters are remembered", testWasHere)
 	run("the last installations of a class are remembered", testWasHereBound)
 	run("registrations at once", testRegisterAtOnce)
+	run("users are known once they have registered", testKnown)
 }
 
 func testRegister(t *testing.T, db Database) {
@@ -359,4 +360,38 @@ func RunSweeper(t *testing.T, factory DatabaseFactory) {
 			t.Fatal(list, err)
 		}
 	})
+}
+
+func testKnown(t *testing.T, db Database) {
+	known := func(users []store.UserKey, want []bool) {
+		t.Helper()
+		got, err := db.Devices.Known(t.Context(), users)
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%v, %v, want %v", got, err, want)
+		}
+	}
+	known(nil, []bool{})
+	known([]store.UserKey{alice, bob}, []bool{false, false})
+	odd := store.UserKey{Domain: "shop", UID: "\xff\x00'"}
+	for _, u := range []store.UserKey{alice, odd} {
+		db.register(t, u, android, 1)
+	}
+	db.register(t, alice, ios, 1)
+	db.retire(t, odd, android, 1)
+	users := []store.UserKey{bob, alice, {Domain: "shop", UID: "Alice"}, odd, {Domain: "other", UID: "alice"}, alice, {}, {Domain: "shop", UID: "alice "}}
+	known(users, []bool{false, true, false, true, false, true, false, false})
+	// More than one statement takes.
+	var many []store.UserKey
+	var want []bool
+	for i := range 1000 {
+		u := store.UserKey{Domain: "many", UID: messageUID()}
+		if i%97 == 0 {
+			db.register(t, u, web, 1)
+		}
+		many, want = append(many, u), append(want, i%97 == 0)
+	}
+	known(many, want)
+	for n := range 40 {
+		known(many[:n], want[:n])
+	}
 }

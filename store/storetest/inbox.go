@@ -52,6 +52,7 @@ func testRoundTrip(t *testing.T, db Database) {
 	m.Digest = store.Digest{15: 0} // trailing zeros are kept
 	n := message(alice, bob)
 	n.Content = []byte{}
+	n.Kind, n.Target = store.KindCopy, store.UserKey{Domain: strings.Repeat("d", 64), UID: "a\x00" + strings.Repeat("\xff", 126)}
 	db.stored(t, m, n)
 	if diff := cmp.Diff([]store.Message{m, n}, db.all(t, bob, android), cmpopts.EquateEmpty()); diff != "" {
 		t.Fatal(diff)
@@ -304,7 +305,7 @@ func testDone(t *testing.T, db Database) {
 	cancel()
 	_, err := db.Inbox.Append(ctx, messages(2, alice, bob))
 	_, _, _, err2 := db.Inbox.Page(ctx, store.PageQuery{Owner: bob, Class: android, Limit: 1, Now: start})
-	err3 := db.Inbox.Confirm(ctx, []store.Confirmation{{Owner: bob, Class: android, IDs: []store.MsgID{1}}})
+	_, err3 := db.Inbox.Confirm(ctx, []store.Confirmation{{Owner: bob, Class: android, IDs: []store.MsgID{1}}})
 	_, err4 := db.Devices.Register(ctx, store.Device{Owner: bob, Class: android})
 	for i, err := range []error{err, err2, err3, err4} {
 		if !errors.Is(err, store.ErrUnavailable) {

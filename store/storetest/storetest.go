@@ -19,7 +19,7 @@ import (
 type Inbox interface {
 	Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error)
 	Page(ctx context.Context, q store.PageQuery) (page []store.Message, upto store.MsgID, more bool, err error)
-	Confirm(ctx context.Context, batch []store.Confirmation) error
+	Confirm(ctx context.Context, batch []store.Confirmation) (receipts []store.Message, err error)
 	Count(ctx context.Context, owner store.UserKey, limit int) (int, error)
 }
 
@@ -28,6 +28,7 @@ type Devices interface {
 	Register(ctx context.Context, d store.Device) (retired bool, err error)
 	Retire(ctx context.Context, d store.Device) error
 	WasHere(ctx context.Context, d store.Device) (bool, error)
+	Known(ctx context.Context, users []store.UserKey) ([]bool, error)
 	List(ctx context.Context, owner store.UserKey) ([]store.Device, error)
 }
 
@@ -208,7 +209,7 @@ func (db Database) all(t testing.TB, owner store.UserKey, class store.DeviceClas
 
 func (db Database) confirm(t testing.TB, owner store.UserKey, class store.DeviceClass, list ...store.MsgID) {
 	t.Helper()
-	if err := db.Inbox.Confirm(t.Context(), []store.Confirmation{{Owner: owner, Class: class, IDs: list}}); err != nil {
+	if _, err := db.Inbox.Confirm(t.Context(), []store.Confirmation{{Owner: owner, Class: class, IDs: list}}); err != nil {
 		t.Fatal(err)
 	}
 }
