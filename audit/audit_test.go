@@ -93,6 +93,60 @@ func TestOracleFindsWhatIsPlanted(t *testing.T) {
 	}
 }
 
+// With uplinks and pushes beside the messages.
+func full(p *fakePlatform) Config {
+	cfg := short(p)
+	cfg.Topic, cfg.App, cfg.PushTo = p, p, 3
+	return cfg
+}
+
+func TestHonestTopicAndPushesPass(t *testing.T) {
+	p := newFakePlatform(plant{})
+	cfg := full(p)
+	cfg.Settle = 10 * time.Second
+	v := run(t, cfg).Verdict
+	if !v.Pass || v.UplinksAccepted != 6*60 || v.UplinksInTopic != 6*60 || v.UplinkRepeats == 0 || v.PushesAccepted < 60 || v.Accepted != 2*6*60+v.PushesAccepted {
+		t.Errorf("%s %+v", v, v.Violations)
+	}
+	if p.twins == 0 {
+		t.Error("no push was made by two")
+	}
+}
+
+// The topic is judged as strictly as the inboxes.
+func TestOracleFindsWhatIsPlantedInTheTopic(t *testing.T) {
+	tests := []struct {
+		what    string
+		kind    Kind
+		count   func(Verdict) int
+		history string
+	}{
+		{"uplink lost", UplinkLost, func(v Verdict) int { return v.UplinksLost }, "accepted at"},
+		{"uplink reordered", UplinkOutOfOrder, func(v Verdict) int { return v.UplinksOutOfOrder }, "before it was #"},
+		{"uplink of another user", UplinkWrong, func(v Verdict) int { return v.UplinksWrong }, "record"},
+		{"uplink with another id", UplinkWrong, func(v Verdict) int { return v.UplinksWrong }, "record"},
+		{"uplink phantom", UplinkPhantom, func(v Verdict) int { return v.UplinkPhantoms }, "never sent"},
+		{"uplink no outcome", NoOutcome, func(v Verdict) int { return v.NoOutcome }, "no outcome"},
+		{"push lost", Lost, func(v Verdict) int { return v.Lost }, "accepted at"},
+		{"push twice", Repeated, func(v Verdict) int { return v.Duplicates }, "shown by"},
+		{"push astray", WrongReceiver, func(v Verdict) int { return v.WrongReceivers }, "sent at"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.what, func(t *testing.T) {
+			v := run(t, full(newFakePlatform(plant{what: tt.what, at: 50}))).Verdict
+			if v.Pass || tt.count(v) == 0 {
+				t.Fatalf("not found: %s", v)
+			}
+			for _, found := range v.Violations {
+				if found.Kind == tt.kind && found.Message != "" && strings.Contains(found.History, tt.history) {
+					return
+				}
+			}
+			t.Errorf("no violation %q with %q in its history: %+v", tt.kind, tt.history, v.Violations)
+		})
+	}
+}
+
 func TestFlaggedLateAndRefusedAreNoViolations(t *testing.T) {
 	v := run(t, short(newFakePlatform(plant{what: "late", at: 100}))).Verdict
 	if !v.Pass || v.Late != 1 {
@@ -110,9 +164,9 @@ func TestJudgeRepeatsAndLeftovers(t *testing.T) {
 		return appendContent(nil, label{run: j.run, sender: 0, to: 1, number: n}, 50)
 	}
 	sent := func() *Journal {
-		j := newJournal(9, []string{"a", "b"}, []Class{1})
-		n := j.attempt(0, 1)
-		j.kept(0, n, [16]byte{1}, 0)
+		j := newJournal(9, []string{"a", "b"}, []Class{1}, false)
+		n := j.attempt(0, Messages, 1)
+		j.kept(0, Messages, n, [16]byte{1}, 0)
 		j.done(0, Sent{ID: [16]byte{1}, MsgID: 77})
 		if _, first, err := j.show(1, Shown{MsgID: 77, Content: content(j, n)}); err != nil || !first {
 			t.Fatal(first, err)

@@ -16,6 +16,8 @@ type Client interface {
 	Login(ctx context.Context) error
 	// Send hands a message over and returns its id when it is kept durably. The outcome comes through Hooks.Sent.
 	Send(ctx context.Context, to string, content []byte, ttl time.Duration) (id [16]byte, err error)
+	// Report hands an uplink over, as Send does a message.
+	Report(ctx context.Context, content []byte, ttl time.Duration) (id [16]byte, err error)
 	// Pull fetches what lies in the inbox, to its last page.
 	Pull(ctx context.Context) error
 	// Counters tells how far the confirmations of this client are.
@@ -60,11 +62,32 @@ type Shown struct {
 
 // Sent is the final outcome of a message.
 type Sent struct {
+	Flow  Flow
 	ID    [16]byte
-	MsgID uint64 // when accepted
+	MsgID uint64 // of a message that was accepted
 	Code  uint16 // the status that refused it; 0: accepted
 	Err   error  // nil: accepted
 }
 
 // Dial makes the client of an installation; it is not connected yet.
 type Dial func(Spec, Hooks) (Client, error)
+
+// Topic is where the uplinks of the run end.
+type Topic interface {
+	// Read calls each for every record that stood in the topic when it was called, those of one key in their order. Calls are not concurrent.
+	Read(ctx context.Context, each func(TopicRecord)) error
+}
+
+// TopicRecord is one record of a topic.
+type TopicRecord struct {
+	ID      [16]byte // ce_id
+	UID     string   // of the reporting user
+	Content []byte   // valid until the callback returns
+}
+
+// App is an app-server, which pushes to users. It is safe for concurrent use.
+type App interface {
+	// Push pushes content to users and returns an outcome for each, in their order. The same id again is the same push.
+	// An error, or an outcome that says to retry, means that nothing is known: the engine pushes again.
+	Push(ctx context.Context, id [16]byte, users []string, content []byte) ([]Sent, error)
+}

@@ -8,18 +8,19 @@ import (
 
 // Every message carries its own identity, so that what is shown is recognised without asking who sent it:
 //
-//	magic:4 "gpA1"  crc32:4 of all that follows  run:8  sender:4  to:4  number:4  sent:8 (nanoseconds since the run began)  filler
+//	magic:4 "gpA2"  crc32:4 of all that follows  run:8  flow:1 sender:3  to:4  number:4  sent:8 (nanoseconds since the run began)  filler
 const (
-	contentMagic  = "gpA1"
+	contentMagic  = "gpA2"
 	contentHeader = 36
 )
 
 // label is what a message says of itself.
 type label struct {
 	run    uint64
-	sender uint32 // index of the sending device
-	to     uint32 // index of the receiving user
-	number uint32 // of the sending device, rising
+	flow   Flow
+	sender uint32 // index of the sending device, below 2^24
+	to     uint32 // index of the receiving user; of a push how many users it is for
+	number uint32 // of the sending device in its flow, rising; of a push the one of its first user
 	sentNS int64
 }
 
@@ -31,7 +32,7 @@ func appendContent(dst []byte, l label, size int) []byte {
 	dst = append(dst, contentMagic...)
 	dst = append(dst, 0, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint64(dst, l.run)
-	dst = binary.BigEndian.AppendUint32(dst, l.sender)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(l.flow)<<24|l.sender)
 	dst = binary.BigEndian.AppendUint32(dst, l.to)
 	dst = binary.BigEndian.AppendUint32(dst, l.number)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(l.sentNS))
@@ -53,7 +54,8 @@ func parseContent(b []byte, run uint64) (label, error) {
 	}
 	l := label{
 		run:    binary.BigEndian.Uint64(b[8:]),
-		sender: binary.BigEndian.Uint32(b[16:]),
+		flow:   Flow(b[16]),
+		sender: binary.BigEndian.Uint32(b[16:]) & (1<<24 - 1),
 		to:     binary.BigEndian.Uint32(b[20:]),
 		number: binary.BigEndian.Uint32(b[24:]),
 		sentNS: int64(binary.BigEndian.Uint64(b[28:])),

@@ -33,7 +33,7 @@ type device struct {
 	client    Client        // nil while it is closed
 	life      uint64        // a crashed life's hooks are deaf
 	changed   chan struct{} // closed when client or inFlight change
-	inFlight  int
+	inFlight  [flows]int
 	confirmed uint64 // by earlier clients
 }
 
@@ -96,7 +96,7 @@ func (d *device) take(crash bool) Client {
 	d.client = nil
 	if crash {
 		d.life++
-		d.inFlight = 0
+		d.inFlight = [flows]int{}
 	}
 	d.wakeLocked()
 	return c
@@ -200,38 +200,35 @@ func (d *device) draw() time.Duration {
 	return time.Duration((0.1 + 0.9*d.rng.Float64()) * float64(d.e.cfg.Steady))
 }
 
-// send is the sending loop of the device.
-func (d *device) send(ctx context.Context) {
+// send is the sending loop of the device in one flow.
+func (d *device) send(ctx context.Context, f Flow) {
 	cfg, j := d.e.cfg, d.e.j
-	rng := rand.New(rand.NewPCG(cfg.Seed, 1001+2*uint64(d.index)))
+	rng := rand.New(rand.NewPCG(cfg.Seed, 1001+2*uint64(d.index)+uint64(f)<<32))
 	self := j.devices[d.index].user
 	content := make([]byte, 0, cfg.SizeMax)
 	for n := 0; cfg.Messages == 0 || n < cfg.Messages; n++ {
-		to := self ^ 1
-		if cfg.Traffic == Mixed {
-			to = uint32(rng.IntN(len(j.users) - 1))
-			if to >= self {
-				to++
-			}
+		to := self
+		if f == Messages {
+			to = d.receiver(rng, self)
 		}
 		if int(to) >= len(j.users) {
 			return // an odd user without a peer
 		}
 		size := cfg.Size + rng.IntN(cfg.SizeMax-cfg.Size+1)
-		c, life := d.admit(ctx)
+		c, life := d.admit(ctx, f)
 		if c == nil {
 			return
 		}
-		number := j.attempt(d.index, to)
+		number := j.attempt(d.index, f, to)
 		sentNS := j.sinceNS()
-		content = appendContent(content[:0], label{run: j.run, sender: d.index, to: to, number: number, sentNS: sentNS}, size)
-		id, err := c.Send(ctx, j.users[to], content, cfg.TTL)
+		content = appendContent(content[:0], label{run: j.run, flow: f, sender: d.index, to: to, number: number, sentNS: sentNS}, size)
+		id, err := d.hand(ctx, c, f, to, content)
 		if err != nil {
-			d.release(life)
+			d.release(life, f)
 			if ctx.Err() != nil {
 				return
 			}
-			cfg.Logger.Debug("send failed", "device", d.name(), "error", err)
+			cfg.Logger.Debug("send failed", "device", d.name(), "flow", f, "error", err)
 			n--
 			if !sleep(ctx, time.Millisecond) { // most likely the client was closed between admit and here
 				return
@@ -239,7 +236,7 @@ func (d *device) send(ctx context.Context) {
 			continue
 		}
 		d.e.sent.Add(1)
-		if open, s := j.kept(d.index, number, id, sentNS); !open {
+		if open, s := j.kept(d.index, f, number, id, sentNS); !open {
 			d.finished(life, s, sentNS)
 		}
 		if cfg.Pause > 0 && !sleep(ctx, cfg.Pause) {
@@ -248,16 +245,35 @@ func (d *device) send(ctx context.Context) {
 	}
 }
 
+// receiver draws the user that the next message is for.
+func (d *device) receiver(rng *rand.Rand, self uint32) uint32 {
+	if d.e.cfg.Traffic != Mixed {
+		return self ^ 1
+	}
+	to := uint32(rng.IntN(len(d.e.j.users) - 1))
+	if to >= self {
+		to++
+	}
+	return to
+}
+
+func (d *device) hand(ctx context.Context, c Client, f Flow, to uint32, content []byte) ([16]byte, error) {
+	if f == Uplinks {
+		return c.Report(ctx, content, d.e.cfg.TTL)
+	}
+	return c.Send(ctx, d.e.j.users[to], content, d.e.cfg.TTL)
+}
+
 // admit waits for a client and for room in the window. It returns nil when ctx ended.
-func (d *device) admit(ctx context.Context) (Client, uint64) {
+func (d *device) admit(ctx context.Context, f Flow) (Client, uint64) {
 	for {
 		d.mu.Lock()
-		if d.client != nil && d.inFlight < d.e.cfg.Window {
+		if d.client != nil && d.inFlight[f] < d.e.cfg.Window {
 			if ctx.Err() != nil {
 				d.mu.Unlock()
 				return nil, 0
 			}
-			d.inFlight++
+			d.inFlight[f]++
 			c, life := d.client, d.life
 			d.mu.Unlock()
 			return c, life
@@ -273,11 +289,11 @@ func (d *device) admit(ctx context.Context) (Client, uint64) {
 }
 
 // release gives a place in the window back, unless a crash emptied it.
-func (d *device) release(life uint64) {
+func (d *device) release(life uint64, f Flow) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.life == life {
-		d.inFlight--
+		d.inFlight[f]--
 		d.wakeLocked()
 	}
 }
@@ -287,11 +303,11 @@ func (d *device) finished(life uint64, s Sent, sentNS int64) {
 		d.e.refused.Add(1)
 	} else {
 		d.e.accepted.Add(1)
-		if f := d.e.cfg.onAccepted; f != nil {
+		if f := d.e.cfg.onAccepted; f != nil && s.Flow == Messages {
 			f(sentNS, d.e.j.sinceNS())
 		}
 	}
-	d.release(life)
+	d.release(life, s.Flow)
 }
 
 // errDied is what the app of a crashed client answers to the goroutines that it left.

@@ -46,7 +46,10 @@ type Config struct {
 	TTL      time.Duration // 0: as the platform has it
 	Pause    time.Duration // of a device between two messages; 0: none
 	Duration time.Duration // of the traffic; 0: until ctx ends or Messages were sent
-	Messages int           // of each sending device; 0: no limit
+	Messages int           // of each sending device and flow; 0: no limit
+	Topic    Topic         // nil: no uplinks. Else every device reports too, beside its messages, and the topic is read at the end
+	App      App           // nil: no pushes. Else an app-server pushes to lists of users, some of them twice at once
+	PushTo   int           // users of one push at most; default 8
 
 	// Shares of the devices, 0..1 together, that lead a restless life.
 	Away    float64 // closed for a while, again and again
@@ -131,6 +134,9 @@ func (c Config) withDefaults() (Config, error) {
 	or(&c.FaultEvery, 3*time.Second)
 	or(&c.Settle, time.Minute)
 	or(&c.Every, time.Second)
+	if c.PushTo == 0 {
+		c.PushTo = 8
+	}
 	if c.Window == 0 {
 		c.Window = 64
 	}
@@ -170,11 +176,11 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	for i := range users {
 		users[i] = fmt.Sprintf("%s-%d", cfg.Prefix, i)
 	}
-	e := &engine{cfg: cfg, j: newJournal(rand.Uint64(), users, cfg.Classes)}
+	e := &engine{cfg: cfg, j: newJournal(rand.Uint64(), users, cfg.Classes, cfg.App != nil)}
 	e.phase.Store(Connecting)
 	life := rand.New(rand.NewPCG(cfg.Seed, 1))
-	for d := range e.j.devices {
-		e.devices = append(e.devices, newDevice(e, uint32(d), life.Float64()))
+	for d := range e.j.app {
+		e.devices = append(e.devices, newDevice(e, d, life.Float64()))
 	}
 	report := &Report{Seed: cfg.Seed, Prefix: cfg.Prefix}
 	stopProgress := e.reportProgress()
@@ -237,7 +243,10 @@ func (e *engine) load(ctx context.Context) error {
 	others, _ := errgroup.WithContext(ctx)
 	for _, d := range e.devices {
 		if e.cfg.Traffic != Pairs || e.j.devices[d.index].user%2 == 0 {
-			senders.Go(func() { d.send(traffic) })
+			senders.Go(func() { d.send(traffic, Messages) })
+		}
+		if e.cfg.Topic != nil {
+			senders.Go(func() { d.send(traffic, Uplinks) })
 		}
 		if d.unrest != steady {
 			others.Go(func() error { return d.live(ctx, unrest) })
@@ -245,6 +254,9 @@ func (e *engine) load(ctx context.Context) error {
 	}
 	if len(e.cfg.Faults) > 0 {
 		others.Go(func() error { return e.strike(ctx, unrest) })
+	}
+	if e.cfg.App != nil {
+		senders.Go(func() { e.push(ctx, traffic) })
 	}
 	senders.Wait()
 	calm()
@@ -338,6 +350,13 @@ func (e *engine) pullAll(ctx context.Context, deadline time.Time) error {
 // check closes every device and looks into each inbox with a client of the same class that was never there before.
 func (e *engine) check(ctx context.Context) error {
 	e.closeAll()
+	if e.cfg.Topic != nil {
+		ctx, cancel := context.WithTimeout(ctx, e.cfg.Settle)
+		defer cancel()
+		if err := e.cfg.Topic.Read(ctx, e.j.record); err != nil {
+			return fmt.Errorf("audit: read the topic: %w", err)
+		}
+	}
 	return e.each(ctx, func(ctx context.Context, d *device) error {
 		ctx, cancel := context.WithTimeout(ctx, e.cfg.Settle)
 		defer cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,13 @@ type fakePlatform struct {
 	held    *fakeMessage
 	stores  map[string]*fakeStore
 	peers   map[string]string // some other user, for messages that go astray
+
+	topic   []TopicRecord
+	heldUp  *TopicRecord
+	reports int
+	pushes  int
+	pushed  map[string]uint64 // id of the push and uid → msg_id
+	twins   int               // pushes that came again
 }
 
 // plant names the promise that is broken, and at which message.
@@ -46,7 +54,7 @@ type fakeStore struct {
 
 func newFakePlatform(p plant) *fakePlatform {
 	return &fakePlatform{plant: p, changed: make(chan struct{}), boxes: map[string][]fakeMessage{}, nextID: 1000,
-		stores: map[string]*fakeStore{}, peers: map[string]string{}}
+		stores: map[string]*fakeStore{}, peers: map[string]string{}, pushed: map[string]uint64{}}
 }
 
 func (p *fakePlatform) wakeLocked() {
@@ -226,4 +234,105 @@ func (p *fakePlatform) someoneElse(a, b string) string {
 		}
 	}
 	return a
+}
+
+// Report writes every seventh uplink twice, as resends do.
+func (c *fakeClient) Report(_ context.Context, content []byte, _ time.Duration) ([16]byte, error) {
+	p := c.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return [16]byte{}, errors.New("closed")
+	}
+	c.store.ids++
+	var id [16]byte
+	id[0] = 0xff
+	copy(id[8:], c.spec.UID[len(c.spec.UID)-1:])
+	binary.BigEndian.PutUint64(id[:], c.store.ids)
+	p.reports++
+	r := TopicRecord{ID: id, UID: c.spec.UID, Content: append([]byte(nil), content...)}
+	write := []TopicRecord{r}
+	if p.heldUp != nil && p.heldUp.UID == r.UID {
+		write = append(write, *p.heldUp)
+		p.heldUp = nil
+	}
+	if p.reports%7 == 0 {
+		write = append(write, r)
+	}
+	silent := false
+	if p.reports == p.plant.at {
+		switch p.plant.what {
+		case "uplink lost":
+			write = nil
+		case "uplink reordered":
+			p.heldUp, write = &r, nil
+		case "uplink of another user":
+			write[0].UID = p.someoneElse(c.spec.UID, "")
+		case "uplink with another id":
+			write[0].ID[15]++
+		case "uplink phantom":
+			l, _ := parseContent(content, binary.BigEndian.Uint64(content[8:]))
+			l.number += 1_000_000
+			write = append(write, TopicRecord{UID: r.UID, Content: appendContent(nil, l, 100)})
+		case "uplink no outcome":
+			silent = true
+		}
+	}
+	p.topic = append(p.topic, write...)
+	if !silent {
+		c.wg.Go(func() { c.hooks.Sent(Sent{Flow: Uplinks, ID: id}) })
+	}
+	return id, nil
+}
+
+func (p *fakePlatform) Read(_ context.Context, each func(TopicRecord)) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	each(TopicRecord{UID: "somebody", Content: []byte("of another run")})
+	for _, r := range p.topic {
+		each(r)
+	}
+	return nil
+}
+
+// Push fails now and then although it has pushed.
+func (p *fakePlatform) Push(_ context.Context, id [16]byte, users []string, content []byte) ([]Sent, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pushes++
+	out := make([]Sent, len(users))
+	for i, uid := range users {
+		key := string(id[:]) + uid
+		if known, ok := p.pushed[key]; ok {
+			p.twins++
+			out[i] = Sent{ID: id, MsgID: known}
+			continue
+		}
+		p.nextID++
+		p.pushed[key] = p.nextID
+		out[i] = Sent{ID: id, MsgID: p.nextID}
+		m := fakeMessage{id: p.nextID, from: "app", content: append([]byte(nil), content...)}
+		deliver, to := []fakeMessage{m}, uid
+		if p.pushes == p.plant.at && i == 0 {
+			switch p.plant.what {
+			case "push lost":
+				deliver = nil
+			case "push twice":
+				m.again = true
+				deliver = append(deliver, m)
+			case "push astray":
+				for other := range p.boxes {
+					if !slices.Contains(users, other) {
+						to = other
+					}
+				}
+			}
+		}
+		p.boxes[to] = append(p.boxes[to], deliver...)
+	}
+	p.wakeLocked()
+	if p.pushes%5 == 0 {
+		return nil, errors.New("the answer was lost")
+	}
+	return out, nil
 }

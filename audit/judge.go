@@ -20,6 +20,11 @@ const (
 	SameID        Kind = "same id"        // two accepted messages have one msg_id
 	NoOutcome     Kind = "no outcome"     // the sender was never told
 	LeftBehind    Kind = "left behind"    // still in the inbox at the end
+
+	UplinkLost       Kind = "uplink lost"         // accepted, and not in the topic
+	UplinkOutOfOrder Kind = "uplink out of order" // in the topic for the first time behind a successor of the same device
+	UplinkPhantom    Kind = "uplink phantom"      // in the topic and never sent
+	UplinkWrong      Kind = "uplink wrong"        // in the topic under the name of another user, or another id
 )
 
 // Violation is one breach of a promise.
@@ -45,6 +50,17 @@ type Verdict struct {
 	BadIDs         int `json:"bad_ids"`
 	NoOutcome      int `json:"no_outcome"`
 	LeftBehind     int `json:"left_behind"`
+
+	// Of the uplinks. In the counts above those that were sent, accepted, refused and without outcome are in it too.
+	UplinksAccepted   int `json:"uplinks_accepted"`
+	UplinksInTopic    int `json:"uplinks_in_topic"` // repeats left out
+	UplinkRepeats     int `json:"uplink_repeats"`   // no violation: a topic holds each accepted uplink at least once
+	UplinksLost       int `json:"uplinks_lost"`
+	UplinksOutOfOrder int `json:"uplinks_out_of_order"`
+	UplinkPhantoms    int `json:"uplink_phantoms"`
+	UplinksWrong      int `json:"uplinks_wrong"`
+
+	PushesAccepted int `json:"pushes_accepted"` // of the accepted, those from the app-server
 
 	// Refusals counts the refused by their status. A refusal is no violation; which ones a load may meet is for its caller to know.
 	Refusals map[string]int `json:"refusals,omitempty"`
@@ -75,7 +91,20 @@ func (v Verdict) String() string {
 	}
 	return fmt.Sprintf("%s: %d sent, %d accepted, %d refused%s, %d shown; lost %d, duplicates %d, out of order %d, phantoms %d, wrong receivers %d, "+
 		"bad ids %d, without outcome %d, left behind %d (late %d, maybe repeated %d, client crashes %d)", word, v.Sent, v.Accepted, v.Refused, why, v.Shown,
-		v.Lost, v.Duplicates, v.OutOfOrder, v.Phantoms, v.WrongReceivers, v.BadIDs, v.NoOutcome, v.LeftBehind, v.Late, v.MaybeRepeats, v.Crashes)
+		v.Lost, v.Duplicates, v.OutOfOrder, v.Phantoms, v.WrongReceivers, v.BadIDs, v.NoOutcome, v.LeftBehind, v.Late, v.MaybeRepeats, v.Crashes) +
+		v.others()
+}
+
+func (v Verdict) others() string {
+	s := ""
+	if v.PushesAccepted > 0 {
+		s += fmt.Sprintf("; of it %d pushed by the app-server", v.PushesAccepted)
+	}
+	if v.UplinksAccepted+v.UplinksInTopic > 0 {
+		s += fmt.Sprintf("; uplinks %d accepted, %d in the topic, lost %d, out of order %d, phantoms %d, wrong %d (repeated %d)",
+			v.UplinksAccepted, v.UplinksInTopic, v.UplinksLost, v.UplinksOutOfOrder, v.UplinkPhantoms, v.UplinksWrong, v.UplinkRepeats)
+	}
+	return s
 }
 
 // judge is one pass over a journal.
@@ -88,10 +117,11 @@ type judge struct {
 func Judge(j *Journal) Verdict {
 	g := &judge{j: j}
 	g.sends()
-	for d := range j.devices {
-		g.shows(uint32(d))
+	for d := range j.app {
+		g.shows(d)
 	}
-	g.v.Pass = g.v.Lost+g.v.Duplicates+g.v.OutOfOrder+g.v.Phantoms+g.v.WrongReceivers+g.v.BadIDs+g.v.NoOutcome+g.v.LeftBehind == 0
+	g.topic()
+	g.v.Pass = g.v.UplinksLost+g.v.UplinksOutOfOrder+g.v.UplinkPhantoms+g.v.UplinksWrong == 0 && g.v.Lost+g.v.Duplicates+g.v.OutOfOrder+g.v.Phantoms+g.v.WrongReceivers+g.v.BadIDs+g.v.NoOutcome+g.v.LeftBehind == 0
 	return g.v
 }
 
@@ -100,8 +130,10 @@ func (g *judge) sends() {
 	ids := make(map[uint64]struct{})
 	for d, dev := range g.j.devices {
 		g.v.Crashes += len(dev.crashMS)
-		for n := range dev.sent {
-			r := &dev.sent[n]
+		g.uplinks(uint32(d))
+		sent := dev.flows[Messages].sent
+		for n := range sent {
+			r := &sent[n]
 			if r.state != attempted {
 				g.v.Sent++
 			}
@@ -128,6 +160,9 @@ func (g *judge) sends() {
 				}
 			case accepted:
 				g.v.Accepted++
+				if uint32(d) == g.j.app {
+					g.v.PushesAccepted++
+				}
 				_, twice := ids[r.msgID]
 				switch {
 				case r.msgID == 0:
@@ -167,7 +202,7 @@ func (g *judge) shows(d uint32) {
 			}
 			continue
 		}
-		from := g.j.devices[s.sender]
+		from := g.j.devices[s.sender].flows[Messages]
 		if int(s.number) >= len(from.sent) {
 			g.v.Phantoms++
 			g.blame(Phantom, s.sender, s.number)
@@ -192,6 +227,7 @@ func (g *judge) shows(d uint32) {
 		}
 		g.v.Shown++
 		switch {
+		case s.sender == g.j.app: // pushes carry no number: nothing is promised of their order
 		case s.number+1 > newest[s.sender]:
 			newest[s.sender] = s.number + 1
 		case s.flags&flagLate != 0:
@@ -212,14 +248,122 @@ func (g *judge) shows(d uint32) {
 	}
 }
 
+// uplinks judges accepted ⊆ topic, and what the reporting device was told.
+func (g *judge) uplinks(d uint32) {
+	dev := g.j.devices[d]
+	sent := dev.flows[Uplinks].sent
+	for n := range sent {
+		r := &sent[n]
+		if r.state != attempted {
+			g.v.Sent++
+		}
+		switch r.state {
+		case pending:
+			if dev.crashedAfter(r.sentMS) {
+				g.v.DiedUntold++
+				break
+			}
+			g.v.NoOutcome++
+			g.blameUplink(NoOutcome, d, uint32(n))
+		case refused:
+			g.v.Refused++
+			if g.v.Refusals == nil {
+				g.v.Refusals = map[string]int{}
+			}
+			g.v.Refusals[status.Code(r.code).String()]++
+		case accepted:
+			g.v.Accepted++
+			g.v.UplinksAccepted++
+			if r.shown == 0 {
+				g.v.UplinksLost++
+				g.blameUplink(UplinkLost, d, uint32(n))
+			}
+		}
+	}
+}
+
+// topic judges what stands in the topic: it was sent, and when repeats are dropped each device's uplinks stand in its order.
+func (g *judge) topic() {
+	newest := make(map[uint32]uint32) // sender → the highest number + 1
+	known := make(map[uint64]bool, len(g.j.topic))
+	for _, r := range g.j.topic {
+		key := uint64(r.sender)<<32 | uint64(r.number)
+		switch {
+		case int(r.number) >= len(g.j.devices[r.sender].flows[Uplinks].sent):
+			g.v.UplinkPhantoms++
+			g.blameUplink(UplinkPhantom, r.sender, r.number)
+			continue
+		case r.wrong:
+			g.v.UplinksWrong++
+			g.blameUplink(UplinkWrong, r.sender, r.number)
+			continue
+		case known[key]:
+			g.v.UplinkRepeats++
+			continue
+		}
+		known[key] = true
+		g.v.UplinksInTopic++
+		if r.number+1 <= newest[r.sender] {
+			g.v.UplinksOutOfOrder++
+			g.blameUplink(UplinkOutOfOrder, r.sender, r.number)
+			continue
+		}
+		newest[r.sender] = r.number + 1
+	}
+}
+
+// blameUplink names uplink number of device d.
+func (g *judge) blameUplink(kind Kind, d, number uint32) {
+	if len(g.v.Violations) >= maxViolations {
+		return
+	}
+	dev := g.j.devices[d]
+	history := "never sent"
+	if sent := dev.flows[Uplinks].sent; int(number) < len(sent) {
+		history = sent[number].told(Uplinks)
+	}
+	at := 0
+	for i, r := range g.j.topic {
+		if r.sender == d && r.number == number {
+			history += fmt.Sprintf("; record %d of the topic as it was read", i+1)
+			if at > 0 {
+				history += fmt.Sprintf(", the one of that device before it was #%d", at-1)
+			}
+		}
+		if r.sender == d {
+			at = int(r.number) + 1
+		}
+	}
+	g.add(Violation{Kind: kind, Message: fmt.Sprintf("%s uplink #%d", dev.name, number), History: history})
+}
+
+// told is what the sender knows of it.
+func (r *sendRecord) told(f Flow) string {
+	s := fmt.Sprintf("sent at %d ms", r.sentMS)
+	switch r.state {
+	case attempted:
+		s += ", handing it over failed"
+	case pending:
+		s += ", no outcome"
+	case accepted:
+		s += fmt.Sprintf(", accepted at %d ms", r.doneMS)
+		if f == Messages {
+			s += fmt.Sprintf(" as %d", r.msgID)
+		}
+	case refused:
+		s += fmt.Sprintf(", refused at %d ms: %s", r.doneMS, status.Code(r.code))
+	}
+	return s
+}
+
 // blame names message number of device d. Histories are looked up for the violations that are kept, only.
 func (g *judge) blame(kind Kind, d, number uint32) {
 	if len(g.v.Violations) >= maxViolations {
 		return
 	}
 	name := fmt.Sprintf("%s#%d", g.j.devices[d].name, number)
-	if dev := g.j.devices[d]; int(number) < len(dev.sent) {
-		name += " → " + g.j.users[dev.sent[number].to]
+	if sent := g.j.devices[d].flows[Messages].sent; int(number) < len(sent) {
+		name += " → " + g.j.users[sent[number].to]
 	}
 	g.add(Violation{Kind: kind, Message: name, History: g.j.history(d, number)})
 }
@@ -234,21 +378,10 @@ func (g *judge) add(v Violation) {
 func (j *Journal) history(d, number uint32) string {
 	var b strings.Builder
 	dev := j.devices[d]
-	if int(number) >= len(dev.sent) {
-		fmt.Fprintf(&b, "never sent (%s sent %d)", dev.name, len(dev.sent))
+	if sent := dev.flows[Messages].sent; int(number) < len(sent) {
+		b.WriteString(sent[number].told(Messages))
 	} else {
-		r := dev.sent[number]
-		fmt.Fprintf(&b, "sent at %d ms", r.sentMS)
-		switch r.state {
-		case attempted:
-			b.WriteString(", handing it over failed")
-		case pending:
-			b.WriteString(", no outcome")
-		case accepted:
-			fmt.Fprintf(&b, ", accepted at %d ms as %d", r.doneMS, r.msgID)
-		case refused:
-			fmt.Fprintf(&b, ", refused at %d ms: %s", r.doneMS, status.Code(r.code))
-		}
+		fmt.Fprintf(&b, "never sent (%s sent %d)", dev.name, len(sent))
 	}
 	for _, other := range j.devices {
 		crashes := 0

@@ -138,6 +138,10 @@ func (c *sdkClient) Send(ctx context.Context, to string, content []byte, ttl tim
 	return sending.ID(), nil
 }
 
+func (c *sdkClient) Report(context.Context, []byte, time.Duration) ([16]byte, error) {
+	return [16]byte{}, errors.ErrUnsupported
+}
+
 // watchedStore counts what is confirmed, and can die: from then on it takes nothing, as the store of a killed process.
 // A received message leaves the store when its confirmation was answered.
 type watchedStore struct {
