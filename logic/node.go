@@ -29,6 +29,7 @@ type Deps struct {
 	Gates    Gates
 
 	Domains Domains // until SetDomains replaces them
+	AppKeys AppKeys // nil: the service for app-servers is unavailable
 
 	Logger  *slog.Logger          // nil: discards
 	Metrics prometheus.Registerer // nil: none
@@ -63,6 +64,8 @@ type Node struct {
 	commit   *committer
 	confirms *confirmer
 	delivery *deliverer
+	keys     *appKeys
+	pushes   pushBudget
 	hints    *hints
 	senders  *senders
 	gates    *gateTable
@@ -118,6 +121,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.commit = newCommitter(n)
 	n.confirms = newConfirmer(n)
 	n.delivery = newDeliverer(n)
+	n.keys = newAppKeys(n, deps.AppKeys)
 	n.hints = newHints(n)
 	n.senders = newSenders(n)
 	n.gates = newGateTable(n)

@@ -17,6 +17,8 @@ type parcel struct {
 	route store.Route // zero: every session of the user at that gate
 	kick  *gatepb.KickItem
 	tries int
+	// done is told what became of a push that lies in no inbox. It must not block. nil: a push that fails becomes a hint.
+	done func(parcelOutcome)
 }
 
 func (p parcel) weight() int {
@@ -143,6 +145,9 @@ func (s *senders) deliver(ctx context.Context, gate store.Gate, batch []parcel) 
 			outcome = res.Outcomes[i]
 		}
 		n.metrics.delivered(outcome)
+		if p.done != nil {
+			p.done(outcomeOf(outcome))
+		}
 		if outcome == gatepb.DeliverOutcome_DELIVER_UNKNOWN && p.route.Session != 0 {
 			n.unroute.put(ended{user: p.to, class: p.route.Class, session: p.route.Session})
 		}
@@ -176,6 +181,10 @@ const maxKickTries = 3
 func (s *senders) failed(p parcel) {
 	if p.kick != nil {
 		s.node.metrics.kicksDropped.Inc()
+		return
+	}
+	if p.done != nil {
+		p.done(parcelFailed)
 		return
 	}
 	s.node.hints.add(p.to, p.tries)
