@@ -51,6 +51,7 @@ type Client struct {
 	pull      pull
 	confirms  confirms
 	loginWait []chan error
+	timeKnown bool  // the server's clock was heard by this process
 	broken    error // the store's, once it has failed
 }
 
@@ -104,9 +105,12 @@ func (c *Client) restore(kept *Snapshot) error {
 	case c.id.Stream == 0:
 		c.id = Identity{User: c.cfg.User, Device: c.cfg.Device}
 		c.id.renew()
-		c.changes.Identity = &c.id
+		c.saveIdentity()
 	case c.id.User != c.cfg.User || c.id.Device != c.cfg.Device:
 		return fmt.Errorf("%w: it belongs to %s on %s", ErrStoreUser, c.id.User, c.id.Device)
+	case c.id.UplinkStream == 0: // kept by an SDK that knew no uplinks
+		c.id.UplinkStream = newStream()
+		c.saveIdentity()
 	}
 	c.restoreOutbox(kept, now)
 	c.restoreInbox(kept, now)
@@ -114,11 +118,12 @@ func (c *Client) restore(kept *Snapshot) error {
 	return c.commit()
 }
 
-// renew makes i another installation with a stream of its own.
+// renew makes i another installation with streams of its own.
 func (i *Identity) renew() {
 	rand.Read(i.Installation[:])
 	i.LoginCounter = 0
 	i.Stream = newStream()
+	i.UplinkStream, i.UplinkSeq = newStream(), 0
 }
 
 // newStream is a random number other than 0.
@@ -196,7 +201,7 @@ func (c *Client) settle() (next time.Time, err error) {
 	for {
 		now := time.Now()
 		c.takeShown()
-		if err := c.takeSends(now); err != nil {
+		if err := c.takeSends(); err != nil {
 			return next, err
 		}
 		if err := c.commit(); err != nil {
@@ -353,6 +358,10 @@ func (c *Client) serverTime(now time.Time) time.Time {
 // setServerTime learns the server's clock from an answer that arrived now.
 func (c *Client) setServerTime(ms int64) {
 	if ms > 0 {
+		if !c.timeKnown {
+			c.timeKnown = true
+			c.outbox.uplinks.expireAt = time.Now() // what an earlier process left can be judged now
+		}
 		c.offset.Store(int64(time.UnixMilli(ms).Sub(time.Now().Round(0))))
 	}
 }

@@ -25,7 +25,7 @@ type Config struct {
 	// backoff while this stream waits and others go on; after Limits.ShowAttempts the message is parked. nil: the Client
 	// takes no messages and leaves them in the inbox.
 	OnMessage func(ctx context.Context, m Message) error
-	// OnSent tells each message's final outcome once; again after a restart if the process ended meanwhile.
+	// OnSent tells the final outcome of each message and uplink once; again after a restart if the process ended meanwhile.
 	OnSent func(r SendResult)
 	// OnState tells each change of state.
 	OnState func(s StateChange)
@@ -54,17 +54,20 @@ type Timing struct {
 	JumpPullEvery  time.Duration // 1s: at most one pull for jumps in this time
 	ShowRetry      time.Duration // 500ms: first wait after a failed OnMessage, doubled up to ShowRetryCap
 	ShowRetryCap   time.Duration // 30s
-	OutboxLifetime time.Duration // 7 days, and never more: older messages fail
+	OutboxLifetime time.Duration // 7 days, and never more: older messages and uplinks fail
 }
 
 // Limits bounds a Client's memory and store. Zero fields take the defaults that stand beside them.
 type Limits struct {
-	OutboxMessages int // 4,096
-	OutboxBytes    int // 16 MiB of content
-	Window         int // 64 unanswered messages
-	ShowAttempts   int // 5 calls of OnMessage for one message
-	UnshownBytes   int // 4 MiB of content that waits for OnMessage; beyond it messages stay in the inbox
-	Unshown        int // 1,000 messages likewise
+	OutboxMessages    int // 4,096; what has an outcome counts until OnSent has told it
+	OutboxBytes       int // 16 MiB of content of messages
+	OutboxUplinks     int // 4,096, beside the messages: a flood of one kind leaves the other its room
+	OutboxUplinkBytes int // 16 MiB of content of uplinks
+	Window            int // 64 unanswered messages
+	UplinkWindow      int // 64 unanswered uplinks
+	ShowAttempts      int // 5 calls of OnMessage for one message
+	UnshownBytes      int // 4 MiB of content that waits for OnMessage; beyond it messages stay in the inbox
+	Unshown           int // 1,000 messages likewise
 }
 
 func (t Timing) withDefaults() Timing {
@@ -96,7 +99,10 @@ func (l Limits) withDefaults() Limits {
 	}
 	or(&l.OutboxMessages, 4096)
 	or(&l.OutboxBytes, 16<<20)
+	or(&l.OutboxUplinks, 4096)
+	or(&l.OutboxUplinkBytes, 16<<20)
 	or(&l.Window, 64)
+	or(&l.UplinkWindow, 64)
 	or(&l.ShowAttempts, 5)
 	or(&l.UnshownBytes, 4<<20)
 	or(&l.Unshown, 1000)

@@ -11,13 +11,15 @@ import (
 var (
 	// ErrClosed: Close or Logout was called.
 	ErrClosed = errors.New("gatepost: client is closed")
-	// ErrOutboxFull: the outbox holds as many messages or bytes as Config.Limits allows. Nothing was kept.
+	// ErrOutboxFull: the outbox holds as many messages or uplinks, or bytes of them, as Config.Limits allows. Nothing was kept.
 	ErrOutboxFull = errors.New("gatepost: outbox is full")
 	// ErrOffline: the call needs a session and there is none.
 	ErrOffline = errors.New("gatepost: not online")
 	// ErrRestored: the store is a restored backup or a clone, and the message may have been sent by its original; sending it
 	// again could show it twice. The app decides.
 	ErrRestored = errors.New("gatepost: store was restored or cloned; whether the message was sent is not known")
+	// ErrReplaced: a later report with the same ReplaceKey took this one's place before it was sent.
+	ErrReplaced = errors.New("gatepost: replaced by a later report")
 	// ErrStoreUser: the store belongs to another user or device class.
 	ErrStoreUser = errors.New("gatepost: store belongs to another user or device")
 	// ErrStoreInUse: another process or Client has the store open.

@@ -22,6 +22,7 @@ const (
 	cmdLogin   = uint16(clientpb.Cmd_CMD_LOGIN)
 	cmdLogout  = uint16(clientpb.Cmd_CMD_LOGOUT)
 	cmdC2C     = uint16(clientpb.Cmd_CMD_C2C)
+	cmdC2S     = uint16(clientpb.Cmd_CMD_C2S)
 	cmdPull    = uint16(clientpb.Cmd_CMD_PULL)
 	cmdConfirm = uint16(clientpb.Cmd_CMD_CONFIRM)
 	cmdDeliver = uint16(clientpb.Cmd_CMD_DELIVER)
@@ -46,6 +47,7 @@ type fakeGate struct {
 	pageRows  int
 	lastID    uint64
 	accepted  []*clientpb.C2C
+	reports   []*clientpb.C2S   // as the topic holds them: a resend that was accepted twice is there twice
 	counters  map[string]uint64 // by installation
 	confirmed []uint64          // in the order of arrival
 	dials     int
@@ -86,7 +88,8 @@ type gateConn struct {
 	nc      net.Conn
 	wmu     sync.Mutex
 	sealer  wire.Sealer
-	open    bool // the ordered stream
+	open    bool // the ordered message stream
+	uplinks bool // the ordered uplink stream is open
 	counter uint64
 	bound   bool
 }
@@ -186,6 +189,8 @@ func (c *gateConn) serve(r req) {
 		c.answer(r, status.OK, &clientpb.LoginAnswer{Session: l.LoginCounter, ServerTimeMs: time.Now().UnixMilli()})
 	case cmdC2C:
 		c.c2c(r)
+	case cmdC2S:
+		c.c2s(r)
 	case cmdPull:
 		var p clientpb.Pull
 		prutal.Unmarshal(r.body, &p)
@@ -223,6 +228,40 @@ func (c *gateConn) c2c(r req) {
 	id := g.lastID
 	g.mu.Unlock()
 	c.answer(r, status.OK, &clientpb.C2CAnswer{MsgId: id, Duplicate: duplicate, ServerTimeMs: time.Now().UnixMilli()})
+}
+
+func (c *gateConn) c2s(r req) {
+	if r.IsRestart() {
+		c.uplinks = true
+	}
+	if !c.uplinks {
+		c.answer(r, status.StreamClosed, nil)
+		return
+	}
+	c.g.mu.Lock()
+	c.g.reports = append(c.g.reports, c2sOf(r))
+	c.g.mu.Unlock()
+	c.answer(r, status.OK, &clientpb.C2SAnswer{ServerTimeMs: time.Now().UnixMilli()})
+}
+
+func c2sOf(r req) *clientpb.C2S {
+	m := &clientpb.C2S{}
+	prutal.Unmarshal(r.body, m)
+	return m
+}
+
+// reported is the contents of what the topic holds, repeats left out.
+func (g *fakeGate) reported() (contents []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	seen := map[string]bool{}
+	for _, m := range g.reports {
+		if !seen[string(m.ClientMsgId)] {
+			contents = append(contents, string(m.Content))
+		}
+		seen[string(m.ClientMsgId)] = true
+	}
+	return contents
 }
 
 func (g *fakeGate) page(p *clientpb.Pull) *clientpb.PullAnswer {

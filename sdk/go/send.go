@@ -18,17 +18,28 @@ func (c *Client) C2C(ctx context.Context, to User, m Outgoing) (*Sending, error)
 	if err := m.validate(to); err != nil {
 		return nil, err
 	}
+	return c.keepSend(ctx, &send{to: to, out: m})
+}
+
+// C2S keeps r in the durable outbox and returns; it is sent when its turn comes, now or after the next login, and again until it has an
+// outcome: nil is accepted by the domain's topic [G1]. Reports arrive in the order of the calls; messages do not wait for them, nor they
+// for messages. Errors: as C2C's.
+func (c *Client) C2S(ctx context.Context, r Report) (*Sending, error) {
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	return c.keepSend(ctx, &send{kind: SendUplink, report: r})
+}
+
+// keepSend returns when s is kept, or will not be.
+func (c *Client) keepSend(ctx context.Context, s *send) (*Sending, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
 	}
-	s := &send{
-		to:      to,
-		out:     m,
-		born:    time.Now(),
-		kept:    make(chan error, 1),
-		sending: &Sending{id: ClientMsgID(id), done: make(chan struct{}), quit: c.quit},
-	}
+	s.born = time.Now()
+	s.kept = make(chan error, 1)
+	s.sending = &Sending{id: ClientMsgID(id), done: make(chan struct{}), quit: c.quit}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -53,20 +64,57 @@ func (m *Outgoing) validate(to User) error {
 	if err := to.validate(); err != nil {
 		return &Error{Code: status.BadRequest, Reason: err.Error()}
 	}
+	return validateSend(m.Type, m.Content, m.TTL)
+}
+
+// maxReplaceKey is the most bytes of Report.ReplaceKey, which stays on this device.
+const maxReplaceKey = 128
+
+func (r *Report) validate() error {
 	switch {
-	case len(m.Type) > limits.TypeBytes:
+	case r.Type == "":
+		return &Error{Code: status.BadRequest, Reason: "a report needs a type"}
+	case len(r.ReplaceKey) > maxReplaceKey:
+		return &Error{Code: status.TooLarge, Reason: "replace key has more than 128 bytes"}
+	case r.Traceparent != "" && !isTraceparent(r.Traceparent):
+		return &Error{Code: status.BadRequest, Reason: "traceparent has not the form of W3C Trace Context"}
+	}
+	return validateSend(r.Type, r.Content, r.TTL)
+}
+
+// isTraceparent tells the shape 00-32 hex digits-16 hex digits-2 hex digits.
+func isTraceparent(s string) bool {
+	if len(s) != 55 || s[:3] != "00-" {
+		return false
+	}
+	for i, b := range []byte(s) {
+		switch {
+		case i == 2 || i == 35 || i == 52:
+			if b != '-' {
+				return false
+			}
+		case (b < '0' || b > '9') && (b < 'a' || b > 'f'):
+			return false
+		}
+	}
+	return true
+}
+
+func validateSend(typ string, content []byte, ttl time.Duration) error {
+	switch {
+	case len(typ) > limits.TypeBytes:
 		return &Error{Code: status.TooLarge, Reason: "type has more than 64 bytes"}
-	case len(m.Content) > limits.ContentBytes:
+	case len(content) > limits.ContentBytes:
 		return &Error{Code: status.TooLarge, Reason: "content has more than 32,768 bytes"}
-	case m.TTL < 0 || m.TTL > limits.TTL:
+	case ttl < 0 || ttl > limits.TTL:
 		return &Error{Code: status.BadRequest, Reason: "time to live is negative or longer than seven days"}
-	case m.TTL > 0 && m.TTL < time.Millisecond:
+	case ttl > 0 && ttl < time.Millisecond:
 		return &Error{Code: status.BadRequest, Reason: "time to live is shorter than a millisecond"}
 	}
 	return nil
 }
 
-// Sending is a message on its way.
+// Sending is a message or an uplink on its way.
 type Sending struct {
 	id     ClientMsgID
 	done   chan struct{}
@@ -100,10 +148,12 @@ func (s *Sending) settle(r SendResult) {
 	close(s.done)
 }
 
-// send is one call of C2C that waits to be kept.
+// send is one call of C2C or C2S that waits to be kept.
 type send struct {
+	kind    SendKind
 	to      User
 	out     Outgoing
+	report  Report
 	born    time.Time
 	kept    chan error
 	sending *Sending
@@ -168,7 +218,7 @@ func poke(wake chan struct{}) {
 
 // takeSends keeps all calls that wait in one commit of their own. If it fails they are told so, and so is the loop: the
 // store may or may not have kept them.
-func (c *Client) takeSends(now time.Time) error {
+func (c *Client) takeSends() error {
 	sends := c.sends.take()
 	if len(sends) == 0 {
 		return nil
@@ -177,37 +227,75 @@ func (c *Client) takeSends(now time.Time) error {
 		c.sends.refuse(sends, err)
 		return err
 	}
-	o := &c.outbox
 	var kept []*send
 	used := map[User]bool{}
 	for _, s := range sends {
-		if c.full(len(s.out.Content)) {
+		e := c.entryOf(s)
+		o := c.outbox.of(e.Kind)
+		old := o.replaceable(e.ReplaceKey)
+		if o.full(len(e.Content), old) {
 			s.kept <- ErrOutboxFull
 			continue
 		}
-		t := c.nextSeq(s.to, c.serverTime(now))
-		o.targets[s.to], used[s.to] = &t, true
-		o.number++
-		e := &entry{
-			OutboxEntry: OutboxEntry{
-				Number: o.number, ClientMsgID: s.sending.id, To: s.to, Stream: t.Stream, TargetSeq: t.LastSeq,
-				Type: s.out.Type, Content: s.out.Content, CreatedAt: c.serverTime(s.born), TTL: s.out.TTL,
-			},
-			born:    s.born,
-			sending: s.sending,
+		if old != nil {
+			c.settleEntry(old, &Outcome{Replaced: true})
 		}
-		o.entries = append(o.entries, e)
-		o.bytes += len(e.Content)
+		if e.Kind == SendUplink {
+			e.Stream, e.TargetSeq = c.nextUplink()
+			e.Sent = e.ReplaceKey != "" && c.link.loggedIn && o.flowing()
+			if e.TTL > 0 {
+				o.expireAt = earliest(o.expireAt, e.born.Add(c.lifetime(e)))
+			}
+			c.saveIdentity()
+		} else {
+			c.numberMessage(e)
+			used[e.To] = true
+			if e.CopyStream != 0 {
+				used[c.cfg.User] = true
+			}
+		}
+		c.outbox.number++
+		e.Number = c.outbox.number
+		o.add(e)
 		c.changes.PutOutbox = append(c.changes.PutOutbox, e.OutboxEntry)
 		kept = append(kept, s)
 	}
 	for to := range used {
-		c.changes.PutTargets = append(c.changes.PutTargets, *o.targets[to])
+		c.changes.PutTargets = append(c.changes.PutTargets, *c.outbox.targets[to])
 	}
 	c.changes.Durable = len(kept) > 0
 	err := c.commit()
 	c.sends.refuse(kept, err)
 	return err
+}
+
+// entryOf is what is kept of s, without its numbers.
+func (c *Client) entryOf(s *send) *entry {
+	e := &entry{born: s.born, sending: s.sending}
+	e.Kind, e.ClientMsgID, e.CreatedAt = s.kind, s.sending.id, c.serverTime(s.born)
+	if s.kind == SendUplink {
+		r := &s.report
+		e.Type, e.Content, e.TTL, e.ReplaceKey, e.Traceparent = r.Type, r.Content, r.TTL, r.ReplaceKey, r.Traceparent
+		return e
+	}
+	e.To, e.Type, e.Content, e.TTL, e.Receipt = s.to, s.out.Type, s.out.Content, s.out.TTL, s.out.Receipt
+	if s.out.Copy && s.to != c.cfg.User { // what one sends to himself reaches his other devices as it is
+		e.CopyStream = c.id.Stream
+	}
+	return e
+}
+
+// replaceable is the entry with this key that was never sent, nil when there is none.
+func (o *ordered) replaceable(key string) *entry {
+	if key == "" {
+		return nil
+	}
+	for _, e := range o.entries[o.next:] {
+		if e.ReplaceKey == key && !e.Sent {
+			return e
+		}
+	}
+	return nil
 }
 
 // refuse tells what became of sends; a nil error is: kept.

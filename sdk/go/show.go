@@ -25,13 +25,14 @@ type appQueue struct {
 	items   []*item
 	blocked map[MarkKey]*blockedLane
 	shown   []*item  // results for the loop
-	told    []uint64 // likewise
+	told    []notice // likewise
 }
 
 // notice is a callback that is not about a received message.
 type notice struct {
 	call   func()
-	number uint64 // of the OutboxEntry that it tells of; 0: none
+	number uint64   // of the OutboxEntry that it tells of; 0: none
+	kind   SendKind // of the OutboxEntry
 }
 
 type item struct {
@@ -71,12 +72,12 @@ func (q *appQueue) stop() {
 	}
 }
 
-func (q *appQueue) notice(call func()) { q.tell(call, 0) }
+func (q *appQueue) notice(call func()) { q.tell(notice{call: call}) }
 
-func (q *appQueue) tell(call func(), number uint64) {
+func (q *appQueue) tell(n notice) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.notices = append(q.notices, notice{call, number})
+	q.notices = append(q.notices, n)
 	q.runLocked()
 }
 
@@ -156,7 +157,7 @@ func (q *appQueue) callNotice(n notice) {
 	}
 	if n.number != 0 {
 		q.mu.Lock()
-		q.told = append(q.told, n.number)
+		q.told = append(q.told, n)
 		q.mu.Unlock()
 	}
 }
@@ -206,7 +207,7 @@ func (c *Client) takeShown() {
 	for _, it := range shown {
 		c.shown(&it.Received)
 	}
-	for _, number := range told {
-		c.told(number)
+	for _, n := range told {
+		c.told(n)
 	}
 }

@@ -24,6 +24,8 @@ type Identity struct {
 	Installation [16]byte
 	LoginCounter uint64 // the last one used
 	Stream       uint64 // for targets that have none yet
+	UplinkStream uint64 // of all uplinks
+	UplinkSeq    uint64 // the last number that an uplink took
 }
 
 // Target is the numbering of messages to one user.
@@ -34,17 +36,24 @@ type Target struct {
 	LastUsed time.Time // by the server's clock as far as known
 }
 
-// OutboxEntry is one message that has no outcome that the app was told of.
+// OutboxEntry is one message or uplink that has no outcome that the app was told of.
 type OutboxEntry struct {
-	Number      uint64 // order of sending, unique
+	Number      uint64 // order of sending, unique over both kinds
+	Kind        SendKind
 	ClientMsgID ClientMsgID
-	To          User
+	To          User // zero: an uplink
 	Stream      uint64
-	TargetSeq   uint64
+	TargetSeq   uint64 // of an uplink: its number in the stream
 	Type        string
 	Content     []byte
 	CreatedAt   time.Time // by the server's clock as far as known
 	TTL         time.Duration
+	ReplaceKey  string // "": nothing replaces it
+	Traceparent string
+	Sent        bool     // it may have left this device; only kept of what has a ReplaceKey
+	Receipt     bool     // the sender wants to hear of the first confirmation
+	CopyStream  uint64   // of the copy for the sender's other devices; 0: none
+	CopySeq     uint64   // likewise
 	Outcome     *Outcome // nil: not final yet
 }
 
@@ -55,6 +64,7 @@ type Outcome struct {
 	Code      uint16 // of the refusal; 0 and not Restored: accepted
 	Reason    string
 	Restored  bool
+	Replaced  bool // a later uplink with the same ReplaceKey took its place
 }
 
 // MarkKey names one numbered sequence that arrives: a stream of a sender, towards one target (nil for the user himself).
@@ -79,12 +89,13 @@ type Mark struct {
 type Received struct {
 	Number  uint64 // order of arrival, unique
 	Message Message
-	Shown   bool // and not confirmed yet; only MsgID of Message is kept then
+	Shown   bool // and not confirmed yet; only MsgID and Receipt of Message are kept then
 }
 
 // SeenID names an unnumbered message.
 type SeenID struct {
 	Number uint64 // order of arrival, unique
+	Kind   MessageKind
 	From   User
 	ID     ClientMsgID
 }
@@ -105,12 +116,13 @@ type Changes struct {
 	DeleteTargets  []User
 	PutTargets     []Target
 	PutOutbox      []OutboxEntry
+	SetSent        []uint64 // numbers: Sent becomes true
 	SetOutcomes    []OutboxOutcome
 	DeleteOutbox   []uint64 // numbers
 	DeleteMarks    []MarkKey
 	PutMarks       []Mark
 	PutReceived    []Received
-	SetShown       []uint64 // numbers of Received: Shown becomes true, all but MsgID goes
+	SetShown       []uint64 // numbers of Received: Shown becomes true, all but MsgID and Receipt goes
 	DeleteReceived []uint64 // numbers
 	PutSeen        []SeenID
 	DeleteSeen     []uint64 // numbers
@@ -124,7 +136,7 @@ type OutboxOutcome struct {
 }
 
 func (c *Changes) empty() bool {
-	return c.Identity == nil && len(c.PutTargets)+len(c.DeleteTargets)+len(c.PutOutbox)+len(c.SetOutcomes)+len(c.DeleteOutbox)+
+	return c.Identity == nil && len(c.PutTargets)+len(c.DeleteTargets)+len(c.PutOutbox)+len(c.SetSent)+len(c.SetOutcomes)+len(c.DeleteOutbox)+
 		len(c.PutMarks)+len(c.DeleteMarks)+len(c.PutReceived)+len(c.SetShown)+len(c.DeleteReceived)+
 		len(c.PutSeen)+len(c.DeleteSeen) == 0
 }

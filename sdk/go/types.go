@@ -56,11 +56,55 @@ func (id ClientMsgID) String() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
+// MessageKind tells where a message comes from.
+type MessageKind uint8
+
+// The kinds that a Client shows; a number beside them is from a newer server.
+const (
+	KindC2C     = MessageKind(clientpb.MessageKind_MESSAGE_KIND_C2C)     // from a user
+	KindS2C     = MessageKind(clientpb.MessageKind_MESSAGE_KIND_S2C)     // from an app-server: From has a domain and no UID
+	KindReceipt = MessageKind(clientpb.MessageKind_MESSAGE_KIND_RECEIPT) // shown by OnReceipt; OnParked may tell of one
+	KindCopy    = MessageKind(clientpb.MessageKind_MESSAGE_KIND_COPY)    // what this user sent to To from another device
+)
+
+// SendKind tells the two ways out apart. They have an order, a window and limits of their own, and never wait for each other.
+type SendKind uint8
+
+// The kinds of what is sent.
+const (
+	SendMessage SendKind = iota // by C2C
+	SendUplink                  // by C2S
+)
+
+// String is "message" or "uplink".
+func (k SendKind) String() string {
+	if k == SendUplink {
+		return "uplink"
+	}
+	return "message"
+}
+
+// Report is what an app reports to the business services of its domain. The Client keeps Content: it is not to be changed
+// afterwards.
+type Report struct {
+	Type    string // 1 to 64 bytes; the domain's configuration finds the topic by it
+	Content []byte // at most 32,768 bytes, opaque
+	// TTL is the time to live from now on, at most seven days; 0: seven days. A report that was not accepted by then fails with
+	// status.Expired and is not sent any more.
+	TTL time.Duration
+	// ReplaceKey, of at most 128 bytes: of the reports with the same key that were never sent only the latest waits. Those
+	// before it end with ErrReplaced. "": nothing is replaced.
+	ReplaceKey  string
+	Traceparent string // W3C Trace Context for the record in the topic, version 00, or ""
+}
+
 // Outgoing is what an app sends. The Client keeps Content: it is not to be changed afterwards.
 type Outgoing struct {
 	Type    string        // at most 64 bytes, for the receiving app to tell messages apart
 	Content []byte        // at most 32,768 bytes, opaque
 	TTL     time.Duration // time to live from now on, at most seven days; 0: seven days
+	Receipt bool          // Config.OnReceipt is to hear of the first confirmation
+	Copy    bool          // this user's devices of other classes get a copy, if the message is accepted
 }
 
 // Message is one received message. Content belongs to the app.
@@ -75,17 +119,22 @@ type Message struct {
 	ExpiresAt     time.Time
 	Stream        uint64 // 0: not numbered
 	TargetSeq     uint64
+	Kind          MessageKind
+	To            User // of a copy: whom the original is for; otherwise zero
+	Receipt       bool // the sender hears that it was confirmed
+	OnlineOnly    bool // a push that the server does not keep: MsgID is 0, and an error of OnMessage is not retried
 	Late          bool // a later message of the same sender was shown before it: no pull could find this one then [G3]
 	MaybeRepeated bool // the process ended after it was taken and before it was known to be shown: it may have been [G2]
 }
 
-// SendResult is the final outcome of one message.
+// SendResult is the final outcome of one message or uplink.
 type SendResult struct {
+	Kind        SendKind
 	ClientMsgID ClientMsgID
-	To          User
-	MsgID       uint64 // the server's id, when Err is nil
+	To          User   // zero: an uplink
+	MsgID       uint64 // the server's id of a message, when Err is nil
 	Duplicate   bool   // it had been accepted by an earlier attempt
-	Err         error  // nil: accepted, and durable at the server [G1]. Otherwise *Error, or ErrRestored: not accepted as far as is known
+	Err         error  // nil: accepted, and durable at the server [G1]. Otherwise *Error, ErrReplaced, or ErrRestored: not accepted as far as is known
 }
 
 // State is where a Client stands.

@@ -77,6 +77,12 @@ func (s *Store) Commit(c *gatepost.Changes) error {
 	for _, e := range c.PutOutbox {
 		s.outbox[e.Number] = e
 	}
+	for _, n := range c.SetSent {
+		if e, ok := s.outbox[n]; ok {
+			e.Sent = true
+			s.outbox[n] = e
+		}
+	}
 	for _, o := range c.SetOutcomes {
 		if e, ok := s.outbox[o.Number]; ok {
 			e.Outcome, e.Content = &o.Outcome, nil
@@ -93,7 +99,8 @@ func (s *Store) Commit(c *gatepost.Changes) error {
 	}
 	for _, n := range c.SetShown {
 		if r, ok := s.received[n]; ok {
-			s.received[n] = gatepost.Received{Number: n, Shown: true, Message: gatepost.Message{MsgID: r.Message.MsgID}}
+			rest := gatepost.Message{MsgID: r.Message.MsgID, Receipt: r.Message.Receipt}
+			s.received[n] = gatepost.Received{Number: n, Shown: true, Message: rest}
 		}
 	}
 	drop(s.received, c.DeleteReceived)

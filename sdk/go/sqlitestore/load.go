@@ -13,11 +13,12 @@ import (
 func (s *Store) Load() (*gatepost.Snapshot, error) {
 	kept := &gatepost.Snapshot{}
 	err := errors.Join(
-		s.query("SELECT domain, uid, device, installation, login_counter, stream FROM identity", func(r *sqlite3.Stmt) {
+		s.query(`SELECT domain, uid, device, installation, login_counter, stream, uplink_stream, uplink_seq FROM identity`, func(r *sqlite3.Stmt) {
 			c := columns{Stmt: r}
 			kept.Identity.User, kept.Identity.Device = c.user(), gatepost.Device(c.int())
 			copy(kept.Identity.Installation[:], c.blob())
 			kept.Identity.LoginCounter, kept.Identity.Stream = uint64(c.int()), uint64(c.int())
+			kept.Identity.UplinkStream, kept.Identity.UplinkSeq = uint64(c.int()), uint64(c.int())
 		}),
 		s.query("SELECT domain, uid, stream, last_seq, last_used FROM target", func(r *sqlite3.Stmt) {
 			c := columns{Stmt: r}
@@ -26,7 +27,8 @@ func (s *Store) Load() (*gatepost.Snapshot, error) {
 			})
 		}),
 		s.query(`SELECT number, client_msg_id, domain, uid, stream, target_seq, type, content, created_at, ttl,
-			settled, msg_id, duplicate, code, reason, restored FROM outbox ORDER BY number`, func(r *sqlite3.Stmt) {
+			settled, msg_id, duplicate, code, reason, restored, kind, replace_key, traceparent, sent, receipt,
+			copy_stream, copy_seq, replaced FROM outbox ORDER BY number`, func(r *sqlite3.Stmt) {
 			kept.Outbox = append(kept.Outbox, outboxEntry(columns{Stmt: r}))
 		}),
 		s.query("SELECT domain, uid, stream, target, high, gaps, last_used FROM mark", func(r *sqlite3.Stmt) {
@@ -37,13 +39,14 @@ func (s *Store) Load() (*gatepost.Snapshot, error) {
 			})
 		}),
 		s.query(`SELECT number, shown, msg_id, domain, uid, device, client_msg_id, type, content, created_at, expires_at,
-			stream, target_seq, late FROM received ORDER BY number`, func(r *sqlite3.Stmt) {
+			stream, target_seq, late, kind, receipt, to_domain, to_uid FROM received ORDER BY number`, func(r *sqlite3.Stmt) {
 			kept.Received = append(kept.Received, receivedMessage(columns{Stmt: r}))
 		}),
-		s.query("SELECT number, domain, uid, client_msg_id FROM seen ORDER BY number", func(r *sqlite3.Stmt) {
+		s.query("SELECT number, domain, uid, client_msg_id, kind FROM seen ORDER BY number", func(r *sqlite3.Stmt) {
 			c := columns{Stmt: r}
 			id := gatepost.SeenID{Number: uint64(c.int()), From: c.user()}
 			copy(id.ID[:], c.blob())
+			id.Kind = gatepost.MessageKind(c.int())
 			kept.Seen = append(kept.Seen, id)
 		}),
 	)
@@ -63,6 +66,10 @@ func outboxEntry(c columns) gatepost.OutboxEntry {
 	out := gatepost.Outcome{
 		MsgID: uint64(c.int()), Duplicate: c.int() != 0, Code: uint16(c.int()), Reason: c.text(), Restored: c.int() != 0,
 	}
+	e.Kind, e.ReplaceKey, e.Traceparent = gatepost.SendKind(c.int()), c.text(), c.text()
+	e.Sent, e.Receipt = c.int() != 0, c.int() != 0
+	e.CopyStream, e.CopySeq = uint64(c.int()), uint64(c.int())
+	out.Replaced = c.int() != 0
 	if settled {
 		e.Outcome = &out
 	}
@@ -77,6 +84,7 @@ func receivedMessage(c columns) gatepost.Received {
 	m.Type, m.Content = c.text(), c.blob()
 	m.CreatedAt, m.ExpiresAt = c.time(), c.time()
 	m.Stream, m.TargetSeq, m.Late = uint64(c.int()), uint64(c.int()), c.int() != 0
+	m.Kind, m.Receipt, m.To = gatepost.MessageKind(c.int()), c.int() != 0, c.user()
 	return r
 }
 

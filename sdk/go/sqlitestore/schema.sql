@@ -6,7 +6,9 @@ CREATE TABLE identity (
   device        INTEGER NOT NULL,
   installation  BLOB NOT NULL,
   login_counter INTEGER NOT NULL,
-  stream        INTEGER NOT NULL
+  stream        INTEGER NOT NULL,
+  uplink_stream INTEGER NOT NULL DEFAULT 0,
+  uplink_seq    INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE target (
   domain    TEXT NOT NULL,
@@ -32,7 +34,15 @@ CREATE TABLE outbox (
   duplicate     INTEGER NOT NULL DEFAULT 0,
   code          INTEGER NOT NULL DEFAULT 0,
   reason        TEXT NOT NULL DEFAULT '',
-  restored      INTEGER NOT NULL DEFAULT 0
+  restored      INTEGER NOT NULL DEFAULT 0,
+  kind          INTEGER NOT NULL DEFAULT 0, -- 0: message, 1: uplink
+  replace_key   TEXT NOT NULL DEFAULT '',
+  traceparent   TEXT NOT NULL DEFAULT '',
+  sent          INTEGER NOT NULL DEFAULT 0,
+  receipt       INTEGER NOT NULL DEFAULT 0,
+  copy_stream   INTEGER NOT NULL DEFAULT 0,
+  copy_seq      INTEGER NOT NULL DEFAULT 0,
+  replaced      INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE mark (
   domain    TEXT NOT NULL,
@@ -58,11 +68,16 @@ CREATE TABLE received (
   expires_at    INTEGER NOT NULL,
   stream        INTEGER NOT NULL,
   target_seq    INTEGER NOT NULL,
-  late          INTEGER NOT NULL
+  late          INTEGER NOT NULL,
+  kind          INTEGER NOT NULL DEFAULT 0,
+  receipt       INTEGER NOT NULL DEFAULT 0,
+  to_domain     TEXT NOT NULL DEFAULT '', -- of a copy: whom the original is for
+  to_uid        TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE seen (
   number        INTEGER PRIMARY KEY,
   domain        TEXT NOT NULL,
   uid           TEXT NOT NULL,
-  client_msg_id BLOB NOT NULL
+  client_msg_id BLOB NOT NULL,
+  kind          INTEGER NOT NULL DEFAULT 0
 )

@@ -21,8 +21,11 @@ import (
 //go:embed schema.sql
 var schema string
 
-// version of the schema; a file of a newer one is refused.
-const version = 1
+//go:embed upgrade1.sql
+var upgrade1 string
+
+// version of the schema. An older file is brought up to it by Open, one of a newer SDK is refused.
+const version = 2
 
 // Store is a gatepost.Store in a file. It is used by one goroutine at a time.
 //
@@ -93,9 +96,17 @@ func (s *Store) migrate() error {
 	case found == version:
 		return nil
 	}
-	return s.inTransaction(func() error {
-		return s.db.Exec(fmt.Sprintf("%s; PRAGMA user_version = %d", schema, version))
+	step := schema
+	if found == 1 {
+		step = upgrade1
+	}
+	err := s.inTransaction(func() error {
+		return s.db.Exec(fmt.Sprintf("%s; PRAGMA user_version = %d", step, version))
 	})
+	if err != nil {
+		return fmt.Errorf("bring schema %d to %d: %w", found, version, err)
+	}
+	return nil
 }
 
 // Commit applies c in one transaction.

@@ -23,9 +23,25 @@ func Run(t *testing.T, open Factory) {
 	}
 	second := entry
 	second.Number, second.TargetSeq, second.Content = 2, 2, nil
+	second.Receipt, second.CopyStream, second.CopySeq = true, 1<<63+2, 3
+	uplink := gatepost.OutboxEntry{
+		Number: 3, Kind: gatepost.SendUplink, ClientMsgID: gatepost.ClientMsgID{7}, Stream: 1<<63 + 3, TargetSeq: 1 << 63, Type: "position",
+		Content: []byte("z"), CreatedAt: at, TTL: time.Minute, ReplaceKey: "key", Traceparent: "trace",
+	}
+	later := uplink
+	later.Number, later.TargetSeq = 4, 1<<63+1
+	replaced := uplink
+	replaced.Content, replaced.Outcome = nil, &gatepost.Outcome{Replaced: true}
+	sent := later
+	sent.Sent = true
+	uplinked := gatepost.Identity{
+		User: alice, Device: gatepost.IOS, Installation: [16]byte{1, 2}, LoginCounter: 3, Stream: 1<<63 + 1, UplinkStream: 1<<63 + 3,
+		UplinkSeq: 1<<63 + 1,
+	}
 	message := gatepost.Message{
 		MsgID: 1<<63 + 5, From: bob, FromDevice: gatepost.Web, ClientMsgID: gatepost.ClientMsgID{2}, Type: "t", Content: []byte("y"),
 		CreatedAt: at, ExpiresAt: at.Add(time.Hour), Stream: 9, TargetSeq: 3, Late: true,
+		Kind: gatepost.KindCopy, Receipt: true, To: alice,
 	}
 	mark := gatepost.Mark{
 		Key: gatepost.MarkKey{From: bob, Stream: 1<<63 + 9}, High: 1<<64 - 1, LastUsed: at,
@@ -36,7 +52,7 @@ func Run(t *testing.T, open Factory) {
 	settled.Content, settled.Outcome = nil, &outcome
 	target := gatepost.Target{To: bob, Stream: 1 << 63, LastSeq: 2, LastUsed: at}
 	identity := gatepost.Identity{User: alice, Device: gatepost.IOS, Installation: [16]byte{1, 2}, LoginCounter: 3, Stream: 1<<63 + 1}
-	seen := gatepost.SeenID{Number: 4, From: bob, ID: gatepost.ClientMsgID{3}}
+	seen := gatepost.SeenID{Number: 4, Kind: gatepost.KindReceipt, From: bob, ID: gatepost.ClientMsgID{3}}
 
 	// Each step is one commit; after each, a process that starts anew must find exactly want.
 	steps := []struct {
@@ -54,6 +70,15 @@ func Run(t *testing.T, open Factory) {
 		{"told", gatepost.Changes{DeleteOutbox: []uint64{1, 99}}, func(s *gatepost.Snapshot) { s.Outbox = s.Outbox[1:] }},
 		{"targets replaced", gatepost.Changes{DeleteTargets: []gatepost.User{bob}, PutTargets: []gatepost.Target{target}},
 			func(*gatepost.Snapshot) {}},
+		{"uplink", gatepost.Changes{Identity: &uplinked, PutOutbox: []gatepost.OutboxEntry{uplink}, Durable: true}, func(s *gatepost.Snapshot) {
+			s.Identity = uplinked
+			s.Outbox = append(s.Outbox, uplink)
+		}},
+		{"uplink replaced", gatepost.Changes{
+			PutOutbox: []gatepost.OutboxEntry{later}, SetOutcomes: []gatepost.OutboxOutcome{{Number: 3, Outcome: *replaced.Outcome}}, Durable: true,
+		}, func(s *gatepost.Snapshot) { s.Outbox = append(s.Outbox[:1], replaced, later) }},
+		{"uplink sent", gatepost.Changes{SetSent: []uint64{4, 99}, DeleteOutbox: []uint64{3}, Durable: true},
+			func(s *gatepost.Snapshot) { s.Outbox = append(s.Outbox[:1], sent) }},
 		{"received", gatepost.Changes{
 			PutMarks: []gatepost.Mark{mark}, PutReceived: []gatepost.Received{{Number: 7, Message: message}},
 			PutSeen: []gatepost.SeenID{seen}, Durable: true,
@@ -62,7 +87,7 @@ func Run(t *testing.T, open Factory) {
 			s.Received, s.Seen = []gatepost.Received{{Number: 7, Message: message}}, []gatepost.SeenID{seen}
 		}},
 		{"shown", gatepost.Changes{SetShown: []uint64{7}}, func(s *gatepost.Snapshot) {
-			s.Received[0] = gatepost.Received{Number: 7, Shown: true, Message: gatepost.Message{MsgID: message.MsgID}}
+			s.Received[0] = gatepost.Received{Number: 7, Shown: true, Message: gatepost.Message{MsgID: message.MsgID, Receipt: true}}
 		}},
 		{"confirmed", gatepost.Changes{DeleteReceived: []uint64{7}, DeleteSeen: []uint64{4}, DeleteMarks: []gatepost.MarkKey{mark.Key}},
 			func(s *gatepost.Snapshot) { s.Received, s.Seen, s.Marks = nil, nil, nil }},
