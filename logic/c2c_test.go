@@ -317,12 +317,12 @@ func TestRefusalWithRetryClosesTheStreamUntilRestart(t *testing.T) {
 
 func TestRestartWithinABatchOpensTheStream(t *testing.T) {
 	var g guards
-	first := g.of(1, false)
+	first := g.of(1, clientpb.Cmd_CMD_C2C, false)
 	first.close()
-	if !g.of(1, false).isClosed() || g.of(2, false).isClosed() || !g.of(1, false).isClosed() {
+	if !g.of(1, clientpb.Cmd_CMD_C2C, false).isClosed() || g.of(2, clientpb.Cmd_CMD_C2C, false).isClosed() || !g.of(1, clientpb.Cmd_CMD_C2C, false).isClosed() {
 		t.Fatal("a stream is not its connection's")
 	}
-	if g.of(1, true).isClosed() || g.of(1, false).isClosed() {
+	if g.of(1, clientpb.Cmd_CMD_C2C, true).isClosed() || g.of(1, clientpb.Cmd_CMD_C2C, false).isClosed() {
 		t.Fatal("restart did not open the stream")
 	}
 	if !first.isClosed() {

@@ -11,7 +11,7 @@ import (
 )
 
 // Handle carries frames of many connections and answers in their order. It never fails as a whole: each frame has its own outcome.
-// Frames of one message stream are checked and queued in order; the others run beside each other. When Handle has returned,
+// Frames of one stream are checked and queued in order; the others run beside each other. When Handle has returned,
 // nothing of req is read any more.
 func (n *Node) Handle(ctx context.Context, req *logicpb.HandleRequest) (*logicpb.HandleResponse, error) {
 	if len(req.Frames) == 0 {
@@ -73,7 +73,7 @@ func (n *Node) begin(ctx context.Context, c *call, f *logicpb.Frame, gateEpoch u
 		return
 	}
 	if v.kind == ordered {
-		c.guard = streams.of(f.ConnId, f.Restart)
+		c.guard = streams.of(f.ConnId, c.cmd, f.Restart)
 		if c.guard.isClosed() {
 			c.refuse(errStreamClosed)
 			return

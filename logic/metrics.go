@@ -28,6 +28,9 @@ type metrics struct {
 	commitSeconds   prometheus.Histogram
 	commitFailures  prometheus.Counter
 	idCollisions    prometheus.Counter
+	uplinks         prometheus.Counter
+	uplinkFailures  prometheus.Counter
+	uplinkSeconds   prometheus.Histogram
 	confirmed       prometheus.Counter
 	pulled          prometheus.Counter
 	queued          prometheus.Counter
@@ -76,6 +79,9 @@ func newMetrics(ready func() bool) *metrics {
 	m.commitSeconds = histogram("commit_seconds", "Duration of one insert with its commit.", prometheus.ExponentialBuckets(0.00025, 2, 15))
 	m.commitFailures = counter("commit_failures_total", "Inserts that failed for a reason that passes.")
 	m.idCollisions = counter("id_collisions_total", "Rows whose message id was taken.")
+	m.uplinks = counter("uplinks_total", "Reports that a topic has taken.")
+	m.uplinkFailures = counter("uplink_failures_total", "Reports that a topic refused or could not take.")
+	m.uplinkSeconds = histogram("uplink_seconds", "Time of one report in the producer.", prometheus.ExponentialBuckets(0.00025, 2, 15))
 	m.confirmed = counter("confirmed_ids_total", "Message ids in committed confirmations.")
 	m.pulled = counter("pulled_messages_total", "Messages answered to pulls.")
 	m.queued = counter("deliver_queued_total", "Items that a gate queued for a connection.")

@@ -28,6 +28,9 @@ type Deps struct {
 	Leases   Leases
 	Gates    Gates
 
+	// Uplinks carries reports and events to Kafka. nil: reports are refused, events are not made.
+	Uplinks Uplinks
+
 	Domains Domains // until SetDomains replaces them
 	AppKeys AppKeys // nil: the service for app-servers is unavailable
 
@@ -47,6 +50,7 @@ type Node struct {
 	presence Presence
 	leases   Leases
 	reach    Gates
+	uplinks  Uplinks // nil: none
 	logger   *slog.Logger
 	registry prometheus.Registerer
 	now      func() time.Time
@@ -101,7 +105,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	rand.Read(owner[:])
 	n := &Node{
 		cfg: cfg, inbox: deps.Inbox, devices: deps.Devices, nodes: deps.Nodes, sweeper: deps.Sweeper, presence: deps.Presence,
-		leases: deps.Leases, reach: deps.Gates,
+		leases: deps.Leases, reach: deps.Gates, uplinks: deps.Uplinks,
 		logger: deps.Logger, registry: deps.Metrics, now: deps.Now,
 		epoch: binary.BigEndian.Uint64(epoch[:]) | 1, owner: hex.EncodeToString(owner[:]),
 		reads: make(slots, cfg.ReadConcurrency),

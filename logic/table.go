@@ -12,6 +12,7 @@ import (
 // verbs is the one table of what clients may ask for. A verb is a file; adding one adds a line here.
 var verbs = map[clientpb.Cmd]verb{
 	clientpb.Cmd_CMD_C2C:     on(ordered, needsSession, (*Node).c2c),
+	clientpb.Cmd_CMD_C2S:     on(ordered, needsSession, (*Node).c2s),
 	clientpb.Cmd_CMD_LOGIN:   on(detached, noSession, (*Node).login),
 	clientpb.Cmd_CMD_LOGOUT:  on(detached, needsSession, (*Node).logout),
 	clientpb.Cmd_CMD_PULL:    on(detached, needsSession, (*Node).pull),
@@ -22,7 +23,7 @@ var verbs = map[clientpb.Cmd]verb{
 type kind uint8
 
 const (
-	// ordered: one after the other, in the order of the frames, under a stream guard. It must not block.
+	// ordered: one after the other, in the order of the frames, under the guard of the stream that the command travels in. It must not block.
 	ordered kind = iota
 	// inline: as ordered, without a stream. It must not block.
 	inline

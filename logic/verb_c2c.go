@@ -13,6 +13,9 @@ import (
 // The answer comes from the commit lane, after the commit (G1).
 func (n *Node) c2c(_ context.Context, c *call, m *clientpb.C2C) {
 	row, refusal := n.checkC2C(c.session, m)
+	if refusal == nil {
+		refusal = n.spend(c.session.user.Domain, rateMessages, 1)
+	}
 	if refusal != nil {
 		c.refuse(refusal)
 		return
@@ -36,9 +39,6 @@ func (n *Node) checkC2C(from session, m *clientpb.C2C) (store.Message, *status.E
 	bad := func(reason string) (store.Message, *status.Error) {
 		return store.Message{}, status.New(status.BadRequest, "%s", reason)
 	}
-	if len(m.ClientMsgId) != 16 || [16]byte(m.ClientMsgId) == ([16]byte{}) {
-		return bad("client_msg_id has 16 bytes, not all of them zero")
-	}
 	if m.Stream == 0 || m.TargetSeq == 0 {
 		return bad("stream and target_seq are above zero")
 	}
@@ -49,25 +49,9 @@ func (n *Node) checkC2C(from session, m *clientpb.C2C) (store.Message, *status.E
 	if err := checkUser(to); err != nil {
 		return bad("receiver: " + err.Error())
 	}
-	if len(m.Type) > maxTypeBytes {
-		return bad("the type has more than 64 bytes")
-	}
-	if err := checkText("type", m.Type); err != nil {
-		return bad(err.Error())
-	}
-	if len(m.Content) > maxContentBytes {
-		return store.Message{}, status.New(status.TooLarge, "the content has %d bytes, more than %d", len(m.Content), maxContentBytes)
-	}
-	const maxLifeMS = uint64(maxLife / time.Millisecond)
-	ttl := m.TtlMs
-	if ttl == 0 {
-		ttl = maxLifeMS
-	}
-	if ttl > maxLifeMS {
-		return bad("the time to live is above seven days")
-	}
-	if m.AgeMs >= ttl {
-		return store.Message{}, status.New(status.Expired, "its time to live had ended before it arrived")
+	left, refusal := checkSent(n.domain(from.user.Domain), m.ClientMsgId, m.Type, m.Content, m.AgeMs, m.TtlMs)
+	if refusal != nil {
+		return store.Message{}, refusal
 	}
 	now := n.now().Truncate(time.Millisecond)
 	row := store.Message{
@@ -80,7 +64,7 @@ func (n *Node) checkC2C(from session, m *clientpb.C2C) (store.Message, *status.E
 		Type:      m.Type,
 		Content:   m.Content,
 		CreatedAt: now,
-		ExpiresAt: now.Add(time.Duration(ttl-m.AgeMs) * time.Millisecond),
+		ExpiresAt: now.Add(left),
 	}
 	copy(row.ClientMsgID[:], m.ClientMsgId)
 	row.Digest = store.DigestOf(row.From, row.ClientMsgID, row.Kind, row.Owner)
