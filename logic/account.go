@@ -6,6 +6,9 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/mq"
 )
 
 // anyDomain in Domain.AcceptFrom stands for every domain.
@@ -14,12 +17,14 @@ const anyDomain = "*"
 // account is a domain as it stands now, with what outlasts a change of the table.
 type account struct {
 	Domain
+	rates rates
 	*accountState
 }
 
 // accountState is what a domain uses up. It stays over changes of the table, so that a reload frees nothing that is in use.
 type accountState struct {
-	logins slots // checks of tokens in flight
+	logins  slots // checks of tokens in flight
+	vetting int   // messages under way in vet, which guards it
 }
 
 // accounts is one table of domains. It does not change.
@@ -75,10 +80,11 @@ func (n *Node) renew(before *account, d *Domain) *account {
 	x.AcceptFrom = slices.Clone(d.AcceptFrom)
 	x.Topics.Topics = maps.Clone(d.Topics.Topics)
 	if before != nil {
-		x.accountState = before.accountState
+		x.accountState, x.rates = before.accountState, before.rates
 	} else {
 		x.accountState = &accountState{logins: make(slots, n.cfg.LoginConcurrency)}
 	}
+	x.rates = x.rates.next(&x.Limits)
 	return x
 }
 
@@ -131,6 +137,14 @@ func (d *Domain) faults(name string) (faults []error) {
 	if l.Life < 0 || l.Life > maxLife || l.Life%time.Millisecond != 0 {
 		fault("limits.life is %v: must be 0 to %v, in whole milliseconds", l.Life, maxLife)
 	}
+	if err := d.Topics.Validate(); err != nil {
+		fault("uplinks: %w", err)
+	}
+	if d.Events.Topic != "" {
+		if err := mq.ValidTopic(d.Events.Topic); err != nil {
+			fault("events: %w", err)
+		}
+	}
 	if d.Events.Topic == "" && (d.Events.Presence || d.Events.Waiting) {
 		fault("events: there is no topic for them")
 	}
@@ -140,4 +154,29 @@ func (d *Domain) faults(name string) (faults []error) {
 // accepts reports whether users of the domain called from may write to users of the one called own, which is d.
 func (d *Domain) accepts(own, from string) bool {
 	return from == own || slices.Contains(d.AcceptFrom, anyDomain) || slices.Contains(d.AcceptFrom, from)
+}
+
+// checkContent refuses content above the bound of the domain it comes from, which is d; nil takes the platform's own.
+func (d *Domain) checkContent(content []byte) *status.Error {
+	most := maxContentBytes
+	if d != nil && d.Limits.ContentBytes != 0 {
+		most = d.Limits.ContentBytes
+	}
+	if len(content) > most {
+		return status.New(status.TooLarge, "the content has %d bytes, more than %d", len(content), most)
+	}
+	return nil
+}
+
+// cutLife cuts a time to live, in milliseconds, to the longest one of the domain it comes from, which is d; nil takes the platform's
+// own. 0: the longest.
+func (d *Domain) cutLife(ttlMS uint64) uint64 {
+	longest := maxLife
+	if d != nil && d.Limits.Life != 0 {
+		longest = d.Limits.Life
+	}
+	if most := uint64(longest / time.Millisecond); ttlMS == 0 || ttlMS > most {
+		return most
+	}
+	return ttlMS
 }

@@ -6,9 +6,12 @@ import (
 )
 
 // admit asks the receiver's side whether it takes s, and queues it for the commit; or says why not, and s.done is not called then.
-// It does not block.
+// It does not block: what has to be asked outside first is queued for that, in the order of one sender to one receiver.
+//
+// The receiver's domain decides as it stands now. A push of its own app-servers needs nobody's leave, but its receiver must be one
+// whom messages are kept for.
 func (n *Node) admit(s *sending) *status.Error {
-	to := n.domain(s.row.Owner.Domain)
+	to := n.account(s.row.Owner.Domain)
 	if to == nil || to.Auth == nil {
 		return status.New(status.UnknownReceiver, "nobody can log in to the domain of the receiver")
 	}
@@ -21,6 +24,14 @@ func (n *Node) admit(s *sending) *status.Error {
 	if !n.ids.ready() {
 		return status.New(status.Unavailable, "this node takes no messages now")
 	}
+	if taken, refusal := n.vet.put(s, to); taken {
+		return refusal
+	}
+	return n.take(s)
+}
+
+// take queues an admitted message for the commit, or says why not.
+func (n *Node) take(s *sending) *status.Error {
 	if !n.commit.put(s) {
 		return status.New(status.Overloaded, "too many messages wait for the database")
 	}

@@ -50,9 +50,17 @@ func (b *inboxBound) appended(user store.UserKey) {
 	defer b.mu.Unlock()
 	s := b.stateLocked(user)
 	s.appended++
-	if s.appended >= b.node.cfg.InboxBound/16 {
+	if s.appended >= b.of(user)/16 {
 		b.countLocked(s)
 	}
+}
+
+// of is how many messages user may have.
+func (b *inboxBound) of(user store.UserKey) int {
+	if d := b.node.domain(user.Domain); d != nil && d.Limits.InboxBound != 0 {
+		return d.Limits.InboxBound
+	}
+	return b.node.cfg.InboxBound
 }
 
 // isFull reports whether user is refused messages now, and has his inbox counted again from time to time while he is.
@@ -115,9 +123,10 @@ func (b *inboxBound) carry(ctx context.Context, users []store.UserKey) {
 func (b *inboxBound) measure(ctx context.Context, user store.UserKey) (full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.node.cfg.CommitTimeout)
 	defer cancel()
+	bound := b.of(user)
 	over := func() (bool, error) {
-		count, err := b.node.inbox.Count(ctx, user, b.node.cfg.InboxBound)
-		return count >= b.node.cfg.InboxBound, err
+		count, err := b.node.inbox.Count(ctx, user, bound)
+		return count >= bound, err
 	}
 	if full, err = over(); err != nil || !full {
 		return false, err

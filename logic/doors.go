@@ -34,6 +34,9 @@ func (n *Node) authenticate(ctx context.Context, user store.UserKey, class store
 	if d == nil || d.Auth == nil {
 		return status.New(status.UnknownDomain, "the domain is not known here")
 	}
+	if refusal := n.spend(user.Domain, rateLogins, 1); refusal != nil {
+		return refusal
+	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.LoginTimeout)
 	defer cancel()
 	if err := d.logins.acquire(ctx); err != nil {

@@ -19,6 +19,7 @@ const (
 	laneGate     laneName = "gate"
 	laneCount    laneName = "count"
 	laneUnroute  laneName = "unroute"
+	laneKnown    laneName = "known"
 )
 
 // metrics of a node. Labels come from typed constants only.
@@ -47,6 +48,7 @@ type metrics struct {
 	retiredIdle     prometheus.Counter
 	swept           prometheus.Counter
 	panics          prometheus.Counter
+	hookAway        prometheus.Counter
 	lanes           *prometheus.GaugeVec
 
 	all []prometheus.Collector
@@ -98,6 +100,7 @@ func newMetrics(ready func() bool) *metrics {
 	m.retiredIdle = counter("devices_retired_idle_total", "Device classes retired after a long absence.")
 	m.swept = counter("swept_rows_total", "Expired rows that were removed.")
 	m.panics = counter("panics_total", "Panics that were recovered.")
+	m.hookAway = counter("hook_unanswered_total", "Questions that the hook of a domain gave no answer to.")
 	return m
 }
 

@@ -65,6 +65,7 @@ type Node struct {
 	sessions sessionClock
 	reads    slots
 	bound    *inboxBound
+	vet      *vetter
 	commit   *committer
 	confirms *confirmer
 	delivery *deliverer
@@ -122,6 +123,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.ids = &idMaker{now: n.now}
 	n.metrics = newMetrics(n.Ready)
 	n.bound = newInboxBound(n)
+	n.vet = newVetter(n)
 	n.commit = newCommitter(n)
 	n.confirms = newConfirmer(n)
 	n.delivery = newDeliverer(n)
@@ -179,6 +181,7 @@ func (n *Node) Start(ctx context.Context) error {
 		work(n, l, n.confirms.carry)
 	}
 	work(n, n.bound.due, n.bound.carry)
+	work(n, n.vet.known.asks, n.vet.known.carry)
 	work(n, n.unroute, n.unrouteCarry)
 	n.loops.Go(func() { n.lease.run(loopCtx) })
 	n.loops.Go(func() { n.hints.run(loopCtx) })
@@ -265,6 +268,7 @@ func (n *Node) awaitTold(ctx context.Context) {
 
 // drain empties the lanes in the order of the way of a message.
 func (n *Node) drain(ctx context.Context) {
+	n.vet.drain()
 	for _, l := range n.commit.lanes {
 		l.close()
 	}

@@ -1,0 +1,247 @@
+package logic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/store"
+)
+
+// vetter asks outside whether messages may go to their receivers, before they go to the commit: the receiver's domain may have a
+// hook, and may refuse users who never logged in. Each receiver with messages that wait for answers has a queue of his own, so
+// that the messages of one sender to him keep their order (G3), and a slow answer holds up messages to him alone. The messages
+// under way are bounded for each domain.
+type vetter struct {
+	node  *Node
+	known *knownUsers
+	busy  atomic.Int64 // len(queues)
+
+	mu     sync.Mutex
+	queues map[store.UserKey]*vetQueue // never empty: who takes the last message out removes the queue
+	closed bool
+	wg     sync.WaitGroup // a goroutine for each queue
+}
+
+// vetQueue holds the messages to one receiver in the order in which they were checked.
+type vetQueue struct{ items []vetted }
+
+// vetted is a message with the receiver's domain as it stood when the message came.
+type vetted struct {
+	*sending
+	to *account
+}
+
+const (
+	vetBatch  = 64 // messages to one receiver that are asked for together
+	vetAtOnce = 16 // of them that are asked for at once
+)
+
+func newVetter(n *Node) *vetter {
+	return &vetter{node: n, known: newKnownUsers(n), queues: make(map[store.UserKey]*vetQueue)}
+}
+
+// needed reports whether somebody has to be asked about s.
+func (v *vetter) needed(s *sending, to *account) bool {
+	if s.row.From == s.row.Owner {
+		return false
+	}
+	return asksHook(s, to) || to.RefuseUnknown && !v.known.has(s.row.Owner)
+}
+
+// asksHook reports whether the receiver's domain wants to be asked about s. App-servers of the domain are not asked about.
+func asksHook(s *sending, to *account) bool {
+	return to.MayWrite != nil && s.row.Kind != store.KindS2C && s.row.From != s.row.Owner
+}
+
+// put queues s if it needs an answer, or if an earlier message to its receiver waits for one. taken: s finds its outcome there, or
+// with the refusal. Else s goes on its way. It does not block.
+func (v *vetter) put(s *sending, to *account) (taken bool, refusal *status.Error) {
+	needed := v.needed(s, to)
+	if !needed && v.busy.Load() == 0 {
+		return false, nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	q := v.queues[s.row.Owner]
+	if q == nil && !needed {
+		return false, nil
+	}
+	if v.closed {
+		return true, status.New(status.Stopping, "this node is stopping")
+	}
+	if to.vetting >= v.node.cfg.CommitQueue {
+		return true, status.New(status.Overloaded, "too many messages to users of the receiver's domain wait for its answer")
+	}
+	to.vetting++
+	if q != nil {
+		q.items = append(q.items, vetted{s, to})
+		return true, nil
+	}
+	q = &vetQueue{items: []vetted{{s, to}}}
+	user := ownKey(s.row.Owner)
+	v.queues[user] = q
+	v.busy.Add(1)
+	v.wg.Add(1)
+	v.node.spawn(func(ctx context.Context) {
+		defer v.wg.Done()
+		v.run(ctx, user, q)
+	})
+	return true, nil
+}
+
+// run carries the messages to one user until none is left.
+func (v *vetter) run(ctx context.Context, user store.UserKey, q *vetQueue) {
+	var batch []vetted
+	for {
+		v.mu.Lock()
+		for _, s := range batch { // they are in the commit lane, or refused
+			s.to.vetting--
+		}
+		batch = append(batch[:0], q.items[:min(len(q.items), vetBatch)]...)
+		q.items = append(q.items[:0:0], q.items[len(batch):]...)
+		if len(batch) == 0 {
+			delete(v.queues, user)
+			v.busy.Add(-1)
+		}
+		v.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		v.carry(ctx, user, batch)
+	}
+}
+
+// drain waits until all that was put has its answer; nothing more is taken.
+func (v *vetter) drain() {
+	v.mu.Lock()
+	v.closed = true
+	v.mu.Unlock()
+	v.wg.Wait()
+	v.known.asks.close()
+}
+
+// carry finds the answers to a batch of messages to one user, and hands on or refuses each, in their order.
+func (v *vetter) carry(ctx context.Context, user store.UserKey, batch []vetted) {
+	ctx, cancel := context.WithTimeout(ctx, v.node.cfg.HandleTimeout) // after it nobody waits for an outcome
+	defer cancel()
+	known := v.checkKnown(ctx, user, batch)
+	hooks := v.askHooks(ctx, batch)
+	for i, s := range batch {
+		refusal := hooks[i]
+		if known != nil && s.to.RefuseUnknown && s.row.From != s.row.Owner {
+			refusal = known
+		}
+		if s.guard != nil && s.guard.isClosed() {
+			refusal = errStreamClosed
+		}
+		if refusal == nil {
+			refusal = v.node.take(s.sending)
+		}
+		if refusal != nil {
+			s.refuse(refusal)
+		}
+	}
+}
+
+// checkKnown says why the messages of batch whose domain refuses unknown users are refused, or nil.
+func (v *vetter) checkKnown(ctx context.Context, user store.UserKey, batch []vetted) *status.Error {
+	for _, s := range batch {
+		if !s.to.RefuseUnknown || s.row.From == s.row.Owner {
+			continue
+		}
+		known, err := v.known.ask(ctx, user)
+		switch {
+		case err != nil:
+			return status.Wrap(status.Unavailable, err, "whether the receiver is known cannot be told now")
+		case !known:
+			return status.New(status.UnknownReceiver, "the receiver has never logged in")
+		}
+		return nil
+	}
+	return nil
+}
+
+// question is what the answer of a hook depends on, for messages to one user.
+type question struct {
+	to          *account
+	from        store.UserKey
+	messageType string
+}
+
+// askHooks asks the hooks about a batch, several at once and the same question only once, and returns the refusals in the order of
+// batch; nil: the message may go.
+func (v *vetter) askHooks(ctx context.Context, batch []vetted) []*status.Error {
+	answers := make(map[question]*status.Error, len(batch))
+	var mu sync.Mutex // over answers
+	var group errgroup.Group
+	group.SetLimit(vetAtOnce)
+	out := make([]*status.Error, len(batch))
+	asked := make(map[question]bool, len(batch))
+	for _, s := range batch {
+		q := question{s.to, s.row.From, s.row.Type}
+		if !asksHook(s.sending, s.to) || asked[q] || s.guard != nil && s.guard.isClosed() {
+			continue
+		}
+		asked[q] = true
+		group.Go(func() error {
+			refusal := v.askHook(ctx, q, s.row.Owner)
+			mu.Lock()
+			answers[q] = refusal
+			mu.Unlock()
+			return nil
+		})
+	}
+	_ = group.Wait() // its functions return no error
+	for i, s := range batch {
+		if asksHook(s.sending, s.to) {
+			out[i] = answers[question{s.to, s.row.From, s.row.Type}]
+		}
+	}
+	return out
+}
+
+// askHook asks one question. When there is no answer, the domain has said beforehand what holds.
+func (v *vetter) askHook(ctx context.Context, q question, to store.UserKey) *status.Error {
+	allowed, reason, err := v.mayWrite(ctx, q, to)
+	switch {
+	case err == nil && allowed:
+		return nil
+	case err == nil:
+		if reason == "" {
+			reason = "the receiver's domain does not allow it"
+		}
+		return status.New(status.NotAllowed, "%s", reason)
+	}
+	v.node.metrics.hookAway.Inc()
+	v.node.logger.Debug("a hook gave no answer", slog.String("domain", to.Domain), slog.Any("error", err))
+	switch q.to.HookAway {
+	case HookAwayAllow:
+		return nil
+	case HookAwayRefuse:
+		return status.Wrap(status.NotAllowed, err, "the receiver's domain could not be asked")
+	default:
+		return status.Wrap(status.Unavailable, err, "the receiver's domain could not be asked now")
+	}
+}
+
+// mayWrite calls the hook. A panic there counts as no answer.
+func (v *vetter) mayWrite(ctx context.Context, q question, to store.UserKey) (allowed bool, reason string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			v.node.metrics.panics.Inc()
+			v.node.logger.Error("panic in a hook", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			allowed, err = false, fmt.Errorf("ask the hook: panic: %v", p)
+		}
+	}()
+	return q.to.MayWrite.Ask(ctx, q.from, to, q.messageType)
+}
+
+var errKnownBusy = errors.New("too many receivers wait to be looked up")
