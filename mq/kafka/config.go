@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,19 +10,31 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Config says where Kafka is. The rest is not open to choice: G1 and G3 hang on it.
+// Config says where Kafka is. What is not here is not open to choice: G1 and G3 hang on it.
 type Config struct {
 	// Brokers are host:port, some of the cluster; the others are learnt from them. Required.
-	Brokers []string
+	Brokers []string `koanf:"brokers"`
 	// ClientID names us in the brokers' logs and quotas.
-	ClientID string
-	// Timeout bounds each dial, read and write. A producer waits as long for the in-sync replicas.
-	Timeout time.Duration
+	ClientID string `koanf:"client_id"`
+	// Timeout bounds each dial, read and write of an administrative call; at least 100ms.
+	Timeout time.Duration `koanf:"timeout"`
+	// ProduceTimeout is how long records are tried to be written, from their first attempt; 200ms to 4s. What has no outcome then fails
+	// as unavailable, and the sender tries again. Behind a slow batch a record gets less: none waits longer than 4.3s in total.
+	ProduceTimeout time.Duration `koanf:"produce_timeout"`
+	// Partitions of a topic that we make; at least 1. A topic that is there keeps its own.
+	Partitions int `koanf:"partitions"`
+	// Replication is the number of replicas of a topic that we make; -1: the brokers' default.replication.factor.
+	Replication int `koanf:"replication"`
+	// Retention is how long a topic that we make keeps its records; at least 1s. 0: the brokers' own.
+	Retention time.Duration `koanf:"retention"`
 }
 
 // Default returns a Config that lacks only Brokers.
 func Default() Config {
-	return Config{ClientID: "gatepost", Timeout: 10 * time.Second}
+	return Config{
+		ClientID: "gatepost", Timeout: 10 * time.Second, ProduceTimeout: 3 * time.Second,
+		Partitions: 4, Replication: -1, Retention: 7 * 24 * time.Hour,
+	}
 }
 
 // Validate returns all faults, joined.
@@ -38,6 +51,18 @@ func (c Config) Validate() error {
 	if c.Timeout < 100*time.Millisecond {
 		faults = append(faults, fmt.Errorf("timeout: %v is less than 100ms", c.Timeout))
 	}
+	if c.ProduceTimeout < 200*time.Millisecond || c.ProduceTimeout > 4*time.Second {
+		faults = append(faults, fmt.Errorf("produce_timeout: %v is not between 200ms and 4s", c.ProduceTimeout))
+	}
+	if c.Partitions < 1 || c.Partitions > maxPartitions {
+		faults = append(faults, fmt.Errorf("partitions: %d is not between 1 and %d", c.Partitions, maxPartitions))
+	}
+	if c.Replication != -1 && (c.Replication < 1 || c.Replication > 99) {
+		faults = append(faults, fmt.Errorf("replication: %d is neither -1 nor between 1 and 99", c.Replication))
+	}
+	if c.Retention != 0 && c.Retention < time.Second {
+		faults = append(faults, fmt.Errorf("retention: %v is neither 0 nor at least 1s", c.Retention))
+	}
 	if len(faults) == 0 {
 		if err := c.Sarama().Validate(); err != nil {
 			faults = append(faults, err)
@@ -45,6 +70,9 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(faults...)
 }
+
+// maxPartitions bounds Config.Partitions; each has a connection of its own from every producer that writes to it.
+const maxPartitions = 1024
 
 // Sarama returns the settings for every client that we open. The caller owns it.
 func (c Config) Sarama() *sarama.Config {
@@ -69,3 +97,20 @@ func (c Config) Sarama() *sarama.Config {
 	s.Metadata.AllowAutoTopicCreation = false
 	return s
 }
+
+// link returns the settings of one low-level connection: no request on it is tried again or has company by itself.
+// Its dial, and all that is read and written, end with ctx.
+func (c Config) link(ctx context.Context) *sarama.Config {
+	s := sarama.NewConfig()
+	s.ClientID = c.ClientID
+	s.Version = linkVersion
+	s.Net.DialTimeout, s.Net.ReadTimeout, s.Net.WriteTimeout = c.Timeout, c.Timeout, c.Timeout
+	s.Net.MaxOpenRequests = 1
+	s.Net.Proxy.Enable = true
+	s.Net.Proxy.Dialer = boundDialer(ctx, c.Timeout)
+	s.Metadata.AllowAutoTopicCreation = false
+	return s
+}
+
+// linkVersion is the oldest Kafka whose answers name the bad records of a batch; a connection to an older one speaks as old as it must.
+var linkVersion = sarama.V2_4_0_0

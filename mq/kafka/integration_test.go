@@ -136,10 +136,3 @@ func makeTopic(t *testing.T, cfg kafka.Config, topic string) {
 		}
 	})
 }
-
-func closes(t *testing.T, closer func() error) {
-	t.Helper()
-	if err := closer(); err != nil {
-		t.Error(err)
-	}
-}
