@@ -110,5 +110,6 @@ func messageOf(row *store.Message) *clientpb.Message {
 		CreatedAtMs: row.CreatedAt.UnixMilli(),
 		ExpiresAtMs: row.ExpiresAt.UnixMilli(),
 		Kind:        clientpb.MessageKind(row.Kind),
+		Receipt:     row.Flags&store.FlagReceipt != 0 && row.Kind == store.KindC2C,
 	}
 }

@@ -33,6 +33,7 @@ type metrics struct {
 	uplinkFailures  prometheus.Counter
 	uplinkSeconds   prometheus.Histogram
 	confirmed       prometheus.Counter
+	receipts        prometheus.Counter
 	pulled          prometheus.Counter
 	queued          prometheus.Counter
 	held            prometheus.Counter
@@ -85,6 +86,7 @@ func newMetrics(ready func() bool) *metrics {
 	m.uplinkFailures = counter("uplink_failures_total", "Reports that a topic refused or could not take.")
 	m.uplinkSeconds = histogram("uplink_seconds", "Time of one report in the producer.", prometheus.ExponentialBuckets(0.00025, 2, 15))
 	m.confirmed = counter("confirmed_ids_total", "Message ids in committed confirmations.")
+	m.receipts = counter("receipts_total", "Receipts that were stored.")
 	m.pulled = counter("pulled_messages_total", "Messages answered to pulls.")
 	m.queued = counter("deliver_queued_total", "Items that a gate queued for a connection.")
 	m.held = counter("deliver_held_total", "Items that a gate dropped for a SYNC.")

@@ -66,6 +66,9 @@ func (n *Node) checkC2C(from session, m *clientpb.C2C) (store.Message, *status.E
 		CreatedAt: now,
 		ExpiresAt: now.Add(left),
 	}
+	if m.Receipt {
+		row.Flags |= store.FlagReceipt
+	}
 	copy(row.ClientMsgID[:], m.ClientMsgId)
 	row.Digest = store.DigestOf(row.From, row.ClientMsgID, row.Kind, row.Owner)
 	return row, nil

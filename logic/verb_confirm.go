@@ -2,7 +2,9 @@ package logic
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/status"
@@ -10,29 +12,46 @@ import (
 )
 
 // confirm marks messages as processed by the sender's device class. Whose they are is checked in the statement that removes them
-// (G4): a foreign id is passed over. The answer comes after the commit.
+// (G4): a foreign id is passed over, and makes no receipt. The answer comes after the commit.
 func (n *Node) confirm(_ context.Context, c *call, m *clientpb.Confirm) {
-	if len(m.MsgIds) == 0 || len(m.MsgIds) > maxConfirmIDs {
+	if count := len(m.MsgIds) + len(m.ReceiptIds); count == 0 || count > maxConfirmIDs {
 		c.refuse(status.New(status.BadRequest, "a confirmation has 1 to %d ids", maxConfirmIDs))
 		return
 	}
-	ids := make([]store.MsgID, len(m.MsgIds))
+	what := store.Confirmation{Owner: c.session.user, Class: c.session.class, IDs: make([]store.MsgID, len(m.MsgIds))}
 	for i, id := range m.MsgIds {
-		ids[i] = store.MsgID(id)
+		what.IDs[i] = store.MsgID(id)
 	}
-	x := confirming{call: c, what: store.Confirmation{Owner: c.session.user, Class: c.session.class, IDs: ids}}
-	if !n.confirms.put(x) {
+	for _, id := range m.ReceiptIds {
+		what.Receipts = append(what.Receipts, store.ReceiptID{Of: store.MsgID(id)})
+	}
+	if !n.confirms.put(confirming{call: c, what: what}) {
 		c.refuse(status.New(status.Overloaded, "too many confirmations wait for the database"))
 	}
 }
 
 // confirming is one confirmation on its way.
 type confirming struct {
-	call *call
+	call *call // nil: the server's own
 	what store.Confirmation
 }
 
-func (x confirming) weight() int { return len(x.what.IDs) }
+func (x confirming) ids() int { return len(x.what.IDs) + len(x.what.Receipts) }
+
+// weight counts a receipt twice: it is read and written too.
+func (x confirming) weight() int { return len(x.what.IDs) + 2*len(x.what.Receipts) }
+
+func (x confirming) finish() {
+	if x.call != nil {
+		x.call.finish(&clientpb.ConfirmAnswer{}, nil)
+	}
+}
+
+func (x confirming) refuse(e *status.Error) {
+	if x.call != nil {
+		x.call.refuse(e)
+	}
+}
 
 // maxConfirmBatchIDs caps the ids of one transaction.
 const maxConfirmBatchIDs = 2048
@@ -55,38 +74,79 @@ func (c *confirmer) put(x confirming) bool {
 	return c.lanes[userHash(x.what.Owner)%uint32(len(c.lanes))].put(x)
 }
 
-// carry commits one batch and answers it. A failure that is not transient is narrowed down by halves, so that one confirmation which
-// the database does not take holds up no other.
+// carry commits one batch and answers it. Ids of receipts that were taken are replaced, a few times. A failure that is not transient is
+// narrowed down by halves, so that one confirmation which the database does not take holds up no other.
 func (c *confirmer) carry(ctx context.Context, batch []confirming) {
-	what := make([]store.Confirmation, len(batch))
-	ids := 0
-	for i, x := range batch {
-		what[i] = x.what
-		ids += len(x.what.IDs)
-	}
 	n := c.node
-	err := c.commit(ctx, what)
+	var receipts []store.Message
+	err := store.ErrIDCollision
+	for round := 0; round < maxIDRounds && errors.Is(err, store.ErrIDCollision); round++ {
+		if round > 0 {
+			n.metrics.idCollisions.Inc()
+		}
+		if batch = c.number(batch); len(batch) == 0 {
+			return
+		}
+		receipts, err = c.commit(ctx, batch)
+	}
 	switch {
 	case err == nil:
-		n.metrics.confirmed.Add(float64(ids))
-		for _, x := range batch {
-			x.call.finish(&clientpb.ConfirmAnswer{}, nil)
-		}
-	case !isTransient(err) && len(batch) > 1:
+		c.settle(batch, receipts)
+	case !isTransient(err) && !errors.Is(err, store.ErrIDCollision) && len(batch) > 1:
 		half := len(batch) / 2
-		c.carry(ctx, batch[:half])
+		c.carry(ctx, batch[:half:half])
 		c.carry(ctx, batch[half:])
 	default:
 		n.logger.Warn("confirm failed, to be retried", slog.Int("confirmations", len(batch)), slog.Any("error", err))
 		for _, x := range batch {
-			x.call.refuse(status.New(status.Unavailable, "the confirmation could not be stored now"))
+			x.refuse(status.New(status.Unavailable, "the confirmation could not be stored now"))
 		}
 	}
 }
 
-func (c *confirmer) commit(ctx context.Context, what []store.Confirmation) error {
-	ctx, cancel := context.WithTimeout(ctx, c.node.cfg.CommitTimeout)
+// number gives each receipt that may come of batch a new id, and returns the confirmations that may go on: one whose receipts get no
+// ids is refused.
+func (c *confirmer) number(batch []confirming) []confirming {
+	kept := make([]confirming, 0, len(batch))
+next:
+	for _, x := range batch {
+		for i := range x.what.Receipts {
+			id, err := c.node.ids.next()
+			if err != nil {
+				x.refuse(status.Wrap(status.Unavailable, err, "this node makes no receipts now"))
+				continue next
+			}
+			x.what.Receipts[i].ID = id
+		}
+		kept = append(kept, x)
+	}
+	return kept
+}
+
+// commit is one call to the database. It returns the receipts that were stored.
+func (c *confirmer) commit(ctx context.Context, batch []confirming) (receipts []store.Message, err error) {
+	n := c.node
+	now := n.now().Truncate(time.Millisecond)
+	what := make([]store.Confirmation, len(batch))
+	for i, x := range batch {
+		what[i] = x.what
+		what[i].At, what[i].ReceiptExpires = now, now.Add(maxLife)
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.CommitTimeout)
 	defer cancel()
-	_, err := c.node.inbox.Confirm(ctx, what)
-	return err
+	return n.inbox.Confirm(ctx, what)
+}
+
+// settle tells the world of a commit: the senders get their receipts, the receivers their answers.
+func (c *confirmer) settle(batch []confirming, receipts []store.Message) {
+	n := c.node
+	n.metrics.receipts.Add(float64(len(receipts)))
+	for i := range receipts {
+		n.bound.appended(receipts[i].Owner)
+		n.delivery.message(&receipts[i])
+	}
+	for _, x := range batch {
+		n.metrics.confirmed.Add(float64(x.ids()))
+		x.finish()
+	}
 }
