@@ -9,9 +9,6 @@ import (
 	"github.com/gatepost/gatepost/store"
 )
 
-// anyDomain in Config.Domains admits users of every account system.
-const anyDomain = "*"
-
 // ring is the token secrets as package auth takes them.
 func (k Keys) ring() (*auth.Ring, error) {
 	keys := make([]auth.Key, 0, len(k.Tokens))
@@ -34,20 +31,38 @@ func MintToken(keys Keys, domain, uid string, ttl time.Duration) (string, error)
 	return string(token), err
 }
 
-// domainTable is the table of the account systems called domains.
-func domainTable(domains []string, keys Keys) (logic.Domains, error) {
+// domainTable is the table of account systems as logic takes it.
+func domainTable(domains map[string]Domain, keys Keys) (logic.Domains, error) {
 	ring, err := keys.ring()
 	if err != nil {
 		return logic.Domains{}, err
 	}
-	own := &logic.Domain{Auth: auth.NewAuthenticator(ring, nil), Mint: ring, AcceptFrom: []string{anyDomain}}
 	table := logic.Domains{ByName: make(map[string]*logic.Domain)}
-	for _, d := range domains {
-		if d == anyDomain {
-			table.Other = own
+	for name, d := range domains {
+		x, err := d.build(ring)
+		if err != nil {
+			return logic.Domains{}, fmt.Errorf("domains.%s: %w", name, err)
+		}
+		if name == anyDomain {
+			table.Other = x
 		} else {
-			table.ByName[d] = own
+			table.ByName[name] = x
 		}
 	}
 	return table, nil
+}
+
+// build is d as logic takes it. ring makes and checks the platform's own tokens.
+func (d Domain) build(ring *auth.Ring) (*logic.Domain, error) {
+	x := &logic.Domain{
+		AcceptFrom: d.AcceptFrom, RefuseUnknown: d.UnknownReceivers == unknownRefuse, HookAway: hookAway[d.Hook.Away],
+		Limits: logic.DomainLimits{
+			ContentBytes: d.Limits.ContentBytes, Life: d.Limits.Life, InboxBound: d.Limits.InboxBound,
+			Logins: d.Limits.Logins, Messages: d.Limits.Messages, Uplinks: d.Limits.Uplinks, Pushes: d.Limits.Pushes,
+		},
+		Topics: d.Uplinks,
+		Events: logic.DomainEvents{Topic: d.Events.Topic, Presence: d.Events.Presence, Waiting: d.Events.Waiting},
+	}
+	x.Auth, x.Mint = auth.NewAuthenticator(ring, nil), ring
+	return x, nil
 }

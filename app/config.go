@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatepost/gatepost/gate"
 	"github.com/gatepost/gatepost/logic"
+	"github.com/gatepost/gatepost/mq/kafka"
 	"github.com/gatepost/gatepost/store/redis"
 	"github.com/gatepost/gatepost/store/sql"
 )
@@ -33,6 +34,8 @@ const (
 	PortTLS        = "7101"
 	PortGateRPC    = "7110"
 	PortLogicRPC   = "7120"
+	PortApp        = "7130"
+	PortKafka      = "7140"
 	PortAdmin      = "7190"
 	portGateAdmin  = "7191"
 	portLogicAdmin = "7192"
@@ -46,11 +49,14 @@ type Config struct {
 	DataDir string `koanf:"data_dir"`
 	// KeysFile holds the secrets that all nodes share, mode 0600. Empty: keys.json in DataDir. Standalone makes it when it is missing.
 	KeysFile string `koanf:"keys_file"`
-	// Domains are the account systems whose users log in with the platform's own tokens. "*": any domain.
-	Domains []string `koanf:"domains"`
+	// Domains are the account systems by their names, "*" for every one that has no entry. They are read again at SIGHUP.
+	// The environment and flags can give names only, which then have the platform's own tokens; their settings stand in a file.
+	Domains map[string]Domain `koanf:"domains"`
 	// RPCListen is the host:port where a gate or a logic node serves the other nodes. What they are told is gate.rpc_address
 	// and logic.rpc_address; when those are empty, the bound address. Not used in standalone.
 	RPCListen string `koanf:"rpc_listen"`
+	// AppListen is the host:port where app-servers reach a logic node, by gRPC or Kitex and with an app key. Empty: they do not.
+	AppListen string `koanf:"app_listen"`
 	// StopGrace is the longest time that a stop in order may take. It must be longer than gate.drain_time and logic.stop_grace.
 	StopGrace time.Duration `koanf:"stop_grace"`
 
@@ -61,6 +67,7 @@ type Config struct {
 	Logic logic.Config `koanf:"logic"`
 	SQL   sql.Config   `koanf:"sql"`
 	Redis Redis        `koanf:"redis"`
+	Kafka Kafka        `koanf:"kafka"`
 }
 
 // Redis is the server that holds the presence table, and the table in it.
@@ -109,11 +116,14 @@ func Default(role Role) Config {
 		Logic:     logic.Default(),
 		SQL:       sql.Default(),
 		Redis:     Redis{redis.DefaultClient(), redis.Default()},
+		Kafka:     Kafka{Config: kafka.Default()},
 	}
 	switch role {
 	case Standalone:
 		cfg.DataDir = "data"
-		cfg.Domains = []string{"*"}
+		cfg.AppListen = net.JoinHostPort("127.0.0.1", PortApp)
+		cfg.Kafka.Listen = net.JoinHostPort("127.0.0.1", PortKafka)
+		cfg.Domains = cfg.named(role, []string{anyDomain})
 		cfg.Gate.ListenTCP = net.JoinHostPort("127.0.0.1", PortTCP)
 		cfg.Gate.ListenTLS = net.JoinHostPort("127.0.0.1", PortTLS)
 		cfg.Gate.DrainTime = time.Second // there is no other gate to go to
@@ -160,9 +170,8 @@ func (c Config) Validate(role Role) error {
 	}
 	fault(c.keysPath() == "", "keys_file is not set: make one for all nodes by gatepost keys init")
 	if role != Gate {
-		fault(len(c.Domains) == 0, "domains is empty: nobody could log in")
 		fault(c.StopGrace <= c.Logic.StopGrace, "stop_grace (%v) must be longer than logic.stop_grace (%v)", c.StopGrace, c.Logic.StopGrace)
-		faults = append(faults, c.Logic.Validate())
+		faults = append(faults, c.Logic.Validate(), c.validateDomains(role), c.validateKafka(role), c.validateAppListen())
 	}
 	if role != Logic {
 		fault(c.StopGrace <= c.Gate.DrainTime, "stop_grace (%v) must be longer than gate.drain_time (%v)", c.StopGrace, c.Gate.DrainTime)

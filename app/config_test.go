@@ -23,7 +23,7 @@ func write(t *testing.T, name, content string) string {
 }
 
 func TestSourcesLieOverEachOther(t *testing.T) {
-	file := write(t, "c.yaml", "gate:\n  keepalive: 31s\n  hello_timeout: 32s\n  body_timeout: 33s\n  write_timeout: 34s\ndomains: [shop, drivers]\n")
+	file := write(t, "c.yaml", "gate:\n  keepalive: 31s\n  hello_timeout: 32s\n  body_timeout: 33s\n  write_timeout: 34s\n  advertise: [a, b]\n")
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	AddFlags(fs, Standalone)
 	if err := fs.Parse([]string{"--tcp", "127.0.0.1:1", "--log-level", "debug"}); err != nil {
@@ -45,7 +45,7 @@ func TestSourcesLieOverEachOther(t *testing.T) {
 	}{
 		{"default", cfg.Gate.LoginTimeout, def.Gate.LoginTimeout},
 		{"file", cfg.Gate.Keepalive, 31 * time.Second},
-		{"file, a list replaces the default", cfg.Domains, []string{"shop", "drivers"}},
+		{"file, a list replaces the default", cfg.Gate.Advertise, []string{"a", "b"}},
 		{"environment over file", cfg.Gate.HelloTimeout, 42 * time.Second},
 		{"environment, a list", cfg.Redis.Addresses, []string{"a:1", "b:2"}},
 		{"flag over environment", cfg.Gate.ListenTCP, "127.0.0.1:1"},
@@ -98,7 +98,7 @@ func TestDefaultsAreValid(t *testing.T) {
 		t.Errorf("gate: %v", err)
 	}
 	logic := Default(Logic)
-	logic.KeysFile, logic.Domains, logic.SQL.DSN, logic.Redis.Addresses = "keys.json", []string{"shop"}, "u:p@tcp(h:1)/d", []string{"h:2"}
+	logic.KeysFile, logic.Domains, logic.SQL.DSN, logic.Redis.Addresses = "keys.json", logic.named(Logic, []string{"shop"}), "u:p@tcp(h:1)/d", []string{"h:2"}
 	if err := logic.Validate(Logic); err != nil {
 		t.Errorf("logic: %v", err)
 	}
@@ -161,9 +161,9 @@ func TestPrintRedactsAndLoadsAgain(t *testing.T) {
 
 func TestPrintTellsTheMeaningOfWhatTheRoleUses(t *testing.T) {
 	for role, c := range map[Role]struct{ has, hasNot []string }{
-		Standalone: {[]string{"data_dir:", "\ngate:", "  lanes:", "\nlogic:", "\nsql:"}, []string{"redis:", "rpc_listen:", "dsn:"}},
+		Standalone: {[]string{"data_dir:", "\ngate:", "  lanes:", "\nlogic:", "\nsql:", "\ndomains:\n  \"*\":\n    auth:\n", "default: uplinks", "\nkafka:", "listen: 127.0.0.1:7140"}, []string{"redis:", "rpc_listen:", "dsn:"}},
 		Gate:       {[]string{"rpc_listen:", "\ngate:", "# hello_timeout bounds accept"}, []string{"domains:", "\nlogic:", "sql:", "redis:"}},
-		Logic:      {[]string{"domains:", "\nlogic:", "\nsql:", "\nredis:"}, []string{"\ngate:", "tls:"}},
+		Logic:      {[]string{"domains:", "app_listen:", "\nlogic:", "\nsql:", "\nredis:", "\nkafka:"}, []string{"\ngate:", "tls:", " listen:"}},
 	} {
 		cfg := Default(role)
 		out, err := cfg.Print(role)
@@ -184,7 +184,7 @@ func TestPrintTellsTheMeaningOfWhatTheRoleUses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(cfg, again, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Config{}, "SQL.Logger", "SQL.Metrics")); d != "" {
+		if d := cmp.Diff(cfg, again, equateEmpty, cmpopts.IgnoreFields(Config{}, "SQL.Logger", "SQL.Metrics")); d != "" {
 			t.Errorf("%s: what was printed loads as something else: %s", role, d)
 		}
 	}
@@ -193,7 +193,7 @@ func TestPrintTellsTheMeaningOfWhatTheRoleUses(t *testing.T) {
 // A setting without a comment of its own must be named in the one above it.
 func TestEverySettingHasAMeaning(t *testing.T) {
 	doc := ""
-	for _, f := range fieldsOf(new(Config)) {
+	for _, f := range append(fieldsOf(new(Config)), fieldsOf(new(Domain))...) {
 		if f.doc != "" {
 			doc = f.doc
 		} else if !slices.Contains(goWord.FindAllString(doc, -1), f.name) {
@@ -218,3 +218,5 @@ func TestValuesThatDoNotParseAreNamedAsFilesNameThem(t *testing.T) {
 		}
 	}
 }
+
+var equateEmpty = cmpopts.EquateEmpty()

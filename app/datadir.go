@@ -20,6 +20,7 @@ const (
 	runtimeName = "runtime.json"
 	lockName    = "lock"
 	sqliteName  = "gatepost.db"
+	kafkaName   = "kafka"
 	tlsCertName = "tls-cert.pem"
 	tlsKeyName  = "tls-key.pem"
 )
@@ -68,17 +69,27 @@ type Runtime struct {
 	TCP       string    `json:"tcp,omitempty"`   // for clients, sealed by Noise
 	TLS       string    `json:"tls,omitempty"`   // for clients
 	RPC       string    `json:"rpc,omitempty"`   // for the other nodes
+	App       string    `json:"app,omitempty"`   // for app-servers
+	Kafka     []string  `json:"kafka,omitempty"` // brokers of the topics
+	Topics    []Route   `json:"topics,omitempty"`
 	Admin     string    `json:"admin,omitempty"` // for people and Prometheus
 	Keys      []string  `json:"keys,omitempty"`  // public keys of the gate, as clients pin them
 	KeysFile  string    `json:"keys_file,omitempty"`
 	TLSCert   string    `json:"tls_cert,omitempty"` // file of the self-made certificate
 }
 
+// Route says where the uplinks of one account system go.
+type Route struct {
+	Domain string `json:"domain"` // "*": every one without an entry of its own
+	Type   string `json:"type"`   // a type, or a pattern that ends in "*"; "*": every other one; "(events)": not of users, but about them
+	Topic  string `json:"topic"`
+}
+
 // Ready is the line that a server process prints when it serves: READY, its role, and name=value for each address and key.
 func (r Runtime) Ready() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "READY %s", r.Role)
-	for _, kv := range [][2]string{{"tcp", r.TCP}, {"tls", r.TLS}, {"rpc", r.RPC}, {"admin", r.Admin}} {
+	for _, kv := range [][2]string{{"tcp", r.TCP}, {"tls", r.TLS}, {"rpc", r.RPC}, {"app", r.App}, {"kafka", strings.Join(r.Kafka, ",")}, {"admin", r.Admin}} {
 		if kv[1] != "" {
 			fmt.Fprintf(&b, " %s=%s", kv[0], kv[1])
 		}

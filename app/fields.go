@@ -2,7 +2,9 @@ package app
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -87,9 +89,10 @@ func (f field) plain() any {
 	return f.value.Interface()
 }
 
-// parse turns the text of an environment variable or a flag into what a YAML file would hold. Lists are separated by commas.
+// parse turns the text of an environment variable or a flag into what a YAML file would hold. Lists are separated by commas, and so
+// are the names in a map.
 func (f field) parse(text string) any {
-	if f.value.Kind() != reflect.Slice {
+	if k := f.value.Kind(); k != reflect.Slice && k != reflect.Map {
 		return text
 	}
 	var list []string
@@ -103,8 +106,11 @@ func (f field) parse(text string) any {
 
 // text is plain as it would stand in an environment variable.
 func (f field) text() string {
-	if l, ok := f.value.Interface().([]string); ok {
-		return strings.Join(l, ",")
+	switch v := f.value.Interface().(type) {
+	case []string:
+		return strings.Join(v, ",")
+	case map[string]Domain:
+		return strings.Join(slices.Sorted(maps.Keys(v)), ",")
 	}
 	return fmt.Sprint(f.plain())
 }

@@ -22,7 +22,7 @@ type setting struct {
 var settings = []setting{
 	{"data-dir", "data_dir", "directory for the database, the secrets and the runtime file", Roles},
 	{"keys-file", "keys_file", "file with the secrets of all nodes, made by gatepost keys init", Roles},
-	{"domains", "domains", "account systems whose users may log in, comma separated; * for any", []Role{Standalone, Logic}},
+	{"domains", "domains", "account systems whose users log in with the platform's own tokens, comma separated, instead of those in the file; * for any", []Role{Standalone, Logic}},
 	{"tcp", "gate.listen_tcp", "address for clients, sealed by Noise", []Role{Standalone, Gate}},
 	{"tls", "gate.listen_tls", "address for clients, TLS 1.3", []Role{Standalone, Gate}},
 	{"tls-cert", "tls.cert_file", "certificate for --tls, PEM", []Role{Standalone, Gate}},
@@ -30,6 +30,9 @@ var settings = []setting{
 	{"advertise", "gate.advertise", "addresses as clients reach them, tcp://host:port or tls://host:port, comma separated", []Role{Gate}},
 	{"logic", "gate.logic", "addresses of logic nodes to begin with, comma separated", []Role{Gate}},
 	{"rpc", "rpc_listen", "address for the other nodes", []Role{Gate, Logic}},
+	{"app", "app_listen", "address for app-servers, gRPC and Kitex", []Role{Standalone, Logic}},
+	{"kafka", "kafka.brokers", "addresses of Kafka, comma separated", []Role{Standalone, Logic}},
+	{"kafka-listen", "kafka.listen", "address of the Kafka in this process, when --kafka names none", []Role{Standalone}},
 	{"mysql", "sql.dsn", "data source name of MySQL or MariaDB: user:password@tcp(host:port)/name", []Role{Logic}},
 	{"redis", "redis.addresses", "addresses of Redis, comma separated", []Role{Logic}},
 	{"admin", "admin.address", "address for metrics, health, pprof and the log level", Roles},
@@ -65,6 +68,7 @@ func (c Config) explainTaken(err error) error {
 	_, port, _ := net.SplitHostPort(op.Addr.String())
 	for key, address := range map[string]string{
 		"gate.listen_tcp": c.Gate.ListenTCP, "gate.listen_tls": c.Gate.ListenTLS, "rpc_listen": c.RPCListen, "admin.address": c.Admin.Address,
+		"app_listen": c.AppListen, "kafka.listen": c.Kafka.Listen,
 	} {
 		if _, p, err := net.SplitHostPort(address); err != nil || p != port {
 			continue

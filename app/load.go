@@ -3,7 +3,10 @@ package app
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -30,7 +33,9 @@ type Sources struct {
 	Environ []string       // as os.Environ gives it
 	Flags   *pflag.FlagSet // flags that were set and were defined by AddFlags
 	Set     []string       // key=value, over everything
+
 	known   map[string]field
+	domains map[string]Domain // that the file holds; nil: none
 }
 
 // flagKey is the annotation of a flag that sets a key.
@@ -51,18 +56,33 @@ func Load(role Role, src Sources) (Config, error) {
 			return Config{}, err
 		}
 	}
-	err := ko.UnmarshalWithConf("", &cfg, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+	names, named := ko.Get(domainsKey).([]string) // of the environment or a flag: the file's were taken out
+	ko.Delete(domainsKey)
+	if err := ko.UnmarshalWithConf("", &cfg, koanf.UnmarshalConf{DecoderConfig: decoderConfig(&cfg)}); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", valueFaults(err))
+	}
+	switch {
+	case named:
+		cfg.Domains = cfg.named(role, names)
+	case src.domains != nil:
+		cfg.Domains = src.domains
+	case cfg.Domains != nil:
+		cfg.Domains = cfg.named(role, slices.Collect(maps.Keys(cfg.Domains))) // whether there is a Kafka is known now
+	}
+	return cfg, nil
+}
+
+// decoderConfig is how settings become fields of result, a pointer to a struct.
+func decoderConfig(result any) *mapstructure.DecoderConfig {
+	return &mapstructure.DecoderConfig{
+		TagName:          "koanf",
 		DecodeHook:       mapstructure.StringToTimeDurationHookFunc(),
 		WeaklyTypedInput: true, // the environment and flags hold text
 		MatchName:        func(key, name string) bool { return key == snake(name) },
 		ErrorUnused:      true,
 		ZeroFields:       true, // a list replaces the default, it is not laid over it
-		Result:           &cfg,
-	}})
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", valueFaults(err))
+		Result:           result,
 	}
-	return cfg, nil
 }
 
 // valueFaults names the settings whose values do not parse as files name them; the decoder names fields of structs.
@@ -90,24 +110,124 @@ func valueFaults(err error) error {
 	return fault
 }
 
+const (
+	domainsKey = "domains"
+	// pathSeparator joins the keys of nested maps; no key in a file holds it, while names of domains and types have dots.
+	pathSeparator = "\x00"
+)
+
 func (s *Sources) loadFile(ko *koanf.Koanf) error {
 	if s.File == "" {
 		return nil
 	}
-	in := koanf.New(".")
+	in := koanf.New(pathSeparator)
 	if err := in.Load(file.Provider(s.File), yaml.Parser()); err != nil {
 		return fmt.Errorf("configuration file %s: %w", s.File, err)
 	}
-	var unknown []error
-	for _, key := range in.Keys() {
-		if _, ok := s.known[key]; !ok {
-			unknown = append(unknown, fmt.Errorf("configuration file %s: unknown key %q%s", s.File, key, s.near(key)))
-		}
-	}
-	if len(unknown) > 0 {
-		return errors.Join(unknown...)
+	domains, err := readDomains(in.Get(domainsKey))
+	s.domains = domains
+	in.Delete(domainsKey)
+	if err := errors.Join(err, s.unknown(in)); err != nil {
+		return prefixed("configuration file "+s.File+": ", err)
 	}
 	return ko.Merge(in)
+}
+
+// unknown refuses by name the keys of in that are no settings.
+func (s *Sources) unknown(in *koanf.Koanf) error {
+	var faults []error
+	for _, path := range in.Keys() {
+		if key := strings.ReplaceAll(path, pathSeparator, "."); !isKnown(s.known, path) {
+			faults = append(faults, fmt.Errorf("unknown key %q%s", key, s.near(key)))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// isKnown reports whether path, joined by pathSeparator, leads to a setting or into one that is a map.
+func isKnown(known map[string]field, path string) bool {
+	var key string
+	for word := range strings.SplitSeq(path, pathSeparator) {
+		if strings.Contains(word, ".") {
+			return false
+		}
+		key = strings.TrimPrefix(key+"."+word, ".")
+		if f, ok := known[key]; ok && (f.value.Kind() == reflect.Map || key == strings.ReplaceAll(path, pathSeparator, ".")) {
+			return true
+		}
+	}
+	return false
+}
+
+// readDomains reads the account systems in a file; nil: it has none. All faults come joined.
+func readDomains(raw any) (map[string]Domain, error) {
+	switch raw := raw.(type) {
+	case nil:
+		return nil, nil
+	case map[string]any:
+		out := make(map[string]Domain, len(raw))
+		var faults []error
+		for _, name := range slices.Sorted(maps.Keys(raw)) {
+			d, err := readDomain("domains."+name, raw[name])
+			out[name] = d
+			faults = append(faults, err)
+		}
+		return out, errors.Join(faults...)
+	}
+	return nil, fmt.Errorf(`domains is a map from each account system to its settings, not a list. Write:
+domains:
+  shop: {auth: {kind: token}, accept_from: ["*"], uplinks: {default: %s}}
+  "*": {auth: {kind: token}}   # every other one; leave it out and they are unknown`, DefaultTopic)
+}
+
+// readDomain reads the settings of one account system, over the defaults. key is where they stand.
+func readDomain(key string, raw any) (Domain, error) {
+	d := defaultDomain()
+	if raw == nil {
+		return d, nil
+	}
+	settings, ok := raw.(map[string]any)
+	if !ok {
+		return d, fmt.Errorf("%s is %T: want the settings of an account system", key, raw)
+	}
+	known := make(map[string]field)
+	for _, f := range fieldsOf(&d) {
+		known[f.key] = f
+	}
+	in := koanf.New(pathSeparator)
+	if err := in.Load(confmap.Provider(settings, ""), nil); err != nil {
+		return d, fmt.Errorf("%s: %w", key, err)
+	}
+	var faults []error
+	for _, path := range in.Keys() {
+		if !isKnown(known, path) {
+			faults = append(faults, fmt.Errorf("unknown key %q", key+"."+strings.ReplaceAll(path, pathSeparator, ".")))
+		}
+	}
+	if len(faults) > 0 {
+		return d, errors.Join(faults...)
+	}
+	decoder, err := mapstructure.NewDecoder(decoderConfig(&d))
+	if err != nil {
+		return d, err
+	}
+	if err := decoder.Decode(settings); err != nil {
+		return d, prefixed(key+".", valueFaults(err))
+	}
+	return d, nil
+}
+
+// prefixed puts prefix before each of joined faults.
+func prefixed(prefix string, err error) error {
+	var many interface{ Unwrap() []error }
+	if !errors.As(err, &many) {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	var faults []error
+	for _, e := range many.Unwrap() {
+		faults = append(faults, prefixed(prefix, e))
+	}
+	return errors.Join(faults...)
 }
 
 func (s *Sources) loadEnv(ko *koanf.Koanf) error {

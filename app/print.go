@@ -3,8 +3,10 @@ package app
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -17,8 +19,8 @@ import (
 var unused = map[Role][]string{
 	Standalone: {"rpc_listen", "redis", "gate.rpc_address", "gate.logic", "logic.rpc_address", "sql.driver", "sql.dsn", "sql.auto_migrate",
 		"sql.conn_max_lifetime", "sql.dial_timeout", "sql.io_timeout"},
-	Gate:  {"domains", "logic", "sql", "redis"},
-	Logic: {"gate", "tls"},
+	Gate:  {"domains", "app_listen", "logic", "sql", "redis", "kafka"},
+	Logic: {"gate", "tls", "kafka.listen"},
 }
 
 // printWidth is the column after which a comment goes on in the next line.
@@ -39,22 +41,31 @@ func (c Config) Print(role Role) ([]byte, error) {
 	var b bytes.Buffer
 	comment(&b, "", fmt.Sprintf(printHead, role))
 	var open []string // the sections that the last key stood in
-	for _, f := range c.used(role) {
-		path := strings.Split(f.key, ".")
-		sections, last := path[:len(path)-1], path[len(path)-1]
+	for _, l := range c.lines(role) {
+		f := l.field
+		sections, last := l.path[:len(l.path)-1], l.path[len(l.path)-1]
 		same := 0
 		for same < min(len(open), len(sections)) && open[same] == sections[same] {
 			same++
 		}
 		for i := same; i < len(sections); i++ {
-			fmt.Fprintf(&b, "\n%s%s:\n", strings.Repeat("  ", i), sections[i])
+			if i == 0 || sections[0] != domainsKey {
+				b.WriteByte('\n')
+			}
+			name := sections[i]
+			if i == 1 && sections[0] == domainsKey {
+				name = strconv.Quote(name) // "*" and "no" mean something else in YAML
+			}
+			fmt.Fprintf(&b, "%s%s:\n", strings.Repeat("  ", i), name)
 		}
-		if same < len(open) && same == len(sections) {
+		if same < len(open) && same == len(sections) && (same == 0 || sections[0] != domainsKey) {
 			b.WriteByte('\n')
 		}
 		open = sections
 		indent := strings.Repeat("  ", len(sections))
-		comment(&b, indent, f.meaning())
+		if !l.silent {
+			comment(&b, indent, f.meaning())
+		}
 		line, err := yaml.Parser().Marshal(map[string]any{last: f.redacted()})
 		if err != nil {
 			return nil, fmt.Errorf("print %s: %w", f.key, err)
@@ -66,14 +77,40 @@ func (c Config) Print(role Role) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// line is one setting as Print writes it.
+type line struct {
+	field
+	path   []string // its key; the names of domains in it may hold dots
+	silent bool     // its meaning has been told
+}
+
+// lines are the settings that role looks at, with those of each domain in the place of the table of domains.
+func (c *Config) lines(role Role) []line {
+	var out []line
+	for _, f := range c.used(role) {
+		if f.key != domainsKey || len(c.Domains) == 0 {
+			out = append(out, line{field: f, path: strings.Split(f.key, ".")})
+			continue
+		}
+		for i, name := range slices.Sorted(maps.Keys(c.Domains)) {
+			d := c.Domains[name]
+			for _, f := range fieldsOf(&d) {
+				out = append(out, line{field: f, path: append([]string{domainsKey, name}, strings.Split(f.key, ".")...), silent: i > 0})
+			}
+		}
+	}
+	return out
+}
+
 // PrintEnv returns what role uses of the configuration as lines of environment variables, each with what it means, secrets redacted.
 func (c Config) PrintEnv(role Role) []byte {
 	var b bytes.Buffer
-	comment(&b, "", fmt.Sprintf(printHead, role)+" Lists are separated by commas.")
+	comment(&b, "", fmt.Sprintf(printHead, role)+" Lists are separated by commas. Of domains only the names can be given here.")
 	for _, f := range c.used(role) {
 		v := f.redacted()
-		if l, ok := v.([]string); ok {
-			v = strings.Join(l, ",")
+		switch v.(type) {
+		case []string, map[string]Domain:
+			v = f.text()
 		}
 		comment(&b, "", f.meaning())
 		fmt.Fprintf(&b, "%s=%v\n", EnvName(f.key), v)
@@ -122,7 +159,7 @@ func isCompound(name string) bool {
 // fieldNames are the names of all struct fields that are settings.
 var fieldNames = func() map[string]bool {
 	names := make(map[string]bool)
-	for _, f := range fieldsOf(new(Config)) {
+	for _, f := range append(fieldsOf(new(Config)), fieldsOf(new(Domain))...) {
 		names[f.name] = true
 	}
 	return names

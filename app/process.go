@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +23,12 @@ type Process struct {
 	stopping atomic.Bool
 	failures chan error // of a part that ended by itself
 	ready    func() error
-	runtime  Runtime
-	dir      *dataDir // nil: none
+	reload   func(context.Context, Config) error // nil: nothing can be read again
+	dir      *dataDir                            // nil: none
+
+	mu        sync.Mutex // guards runtime and announced
+	runtime   Runtime
+	announced bool
 
 	stopOnce sync.Once
 	stopErr  error
@@ -159,18 +165,52 @@ func (p *Process) serve(ctx context.Context, ready func(Runtime)) error {
 
 // announce tells where the process can be reached: commands on this machine, and whoever started it.
 func (p *Process) announce(ready func(Runtime)) error {
-	if p.dir != nil {
-		if err := p.dir.writeRuntime(p.runtime); err != nil {
-			return err
-		}
+	p.mu.Lock()
+	p.announced = true
+	err := p.writeRuntimeLocked()
+	p.mu.Unlock()
+	if err != nil {
+		return err
 	}
 	p.Logger.Info("serving", "role", p.role)
-	ready(p.runtime)
+	ready(p.Runtime())
 	return nil
 }
 
+func (p *Process) writeRuntimeLocked() error {
+	if p.dir == nil || !p.announced {
+		return nil
+	}
+	return p.dir.writeRuntime(p.runtime)
+}
+
 // Runtime is where the process can be reached. It is complete once Start has returned.
-func (p *Process) Runtime() Runtime { return p.runtime }
+func (p *Process) Runtime() Runtime {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runtime
+}
+
+// Reload takes the account systems from the settings that load returns; all others wait for a new start. When they are wrong
+// nothing changes. What comes of it is logged. Only one call at a time.
+func (p *Process) Reload(ctx context.Context, load func() (Config, error)) {
+	if p.reload == nil {
+		p.Logger.Info("asked to read the settings again: nothing of them can change in a running process of this role", "role", p.role)
+		return
+	}
+	cfg, err := load()
+	if err == nil {
+		err = cfg.Validate(p.role)
+	}
+	if err == nil {
+		err = p.reload(ctx, cfg)
+	}
+	if err != nil {
+		p.Logger.Error("the new settings are refused: the domains stay as they were", "error", err)
+		return
+	}
+	p.Logger.Info("the domains have been read again", "domains", slices.Sorted(maps.Keys(cfg.Domains)), "topics", topics(cfg.Domains))
+}
 
 // Ready is nil while the process serves; otherwise it says why not.
 func (p *Process) Ready() error {

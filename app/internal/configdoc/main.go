@@ -22,10 +22,12 @@ var sources = []struct {
 	dir   string // below the module
 	types []string
 }{
-	{"app", []string{"Config", "Log", "Admin", "TLS"}},
+	{"app", []string{"Config", "Log", "Admin", "TLS", "Kafka", "Domain", "DomainAuth", "DomainHook", "DomainLimits", "DomainEvents"}},
 	{"gate", []string{"Config", "Lanes"}},
 	{"logic", []string{"Config"}},
 	{"store/sql", []string{"Config"}},
+	{"mq", []string{"TopicMap"}},
+	{"mq/kafka", []string{"Config"}},
 	{"store/redis", []string{"ClientConfig", "Config"}},
 }
 

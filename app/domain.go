@@ -1,0 +1,206 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatepost/gatepost/logic"
+	"github.com/gatepost/gatepost/mq"
+)
+
+// anyDomain in Config.Domains stands for every account system that has no entry of its own.
+const anyDomain = "*"
+
+// DefaultTopic is the topic of the uplinks of account systems that were given without settings.
+const DefaultTopic = "uplinks"
+
+// Domain is what a file says of one account system.
+type Domain struct {
+	Auth DomainAuth `koanf:"auth"`
+	// Uplinks says by their types which topics the reports of its users go to. With neither topics nor a default all of them are refused.
+	Uplinks mq.TopicMap `koanf:"uplinks"`
+	// AcceptFrom are the other account systems whose users may write to its users. "*": all. Empty: none.
+	AcceptFrom []string `koanf:"accept_from"`
+	// UnknownReceivers says what becomes of messages to users who have never logged in: store, or refuse.
+	UnknownReceivers string       `koanf:"unknown_receivers"`
+	Hook             DomainHook   `koanf:"hook"`
+	Limits           DomainLimits `koanf:"limits"`
+	Events           DomainEvents `koanf:"events"`
+}
+
+// DomainAuth says how the users of an account system prove who they are.
+type DomainAuth struct {
+	// Kind is token (the platform's own, signed with the secrets in keys_file), jwt or http.
+	Kind string `koanf:"kind"`
+}
+
+// DomainHook is the business that is asked whether a user may write to one of the account system.
+type DomainHook struct {
+	// URL is asked by POST before a message is taken. Empty: nobody is asked.
+	URL string `koanf:"url"`
+	// Timeout bounds one question.
+	Timeout time.Duration `koanf:"timeout"`
+	// Away says what holds while there is no answer: retry (senders keep the message and try again), allow, or refuse.
+	Away string `koanf:"away"`
+	// Remember is how long an answer holds for the same two users and type. Zero: each message is asked for.
+	Remember time.Duration `koanf:"remember"`
+}
+
+// DomainLimits are bounds of one account system.
+type DomainLimits struct {
+	// ContentBytes bounds the content of one message. Zero: 32768, which is also the most.
+	ContentBytes int `koanf:"content_bytes"`
+	// Life is the longest time to live; a longer one is cut. Zero: 168h, which is also the most.
+	Life time.Duration `koanf:"life"`
+	// InboxBound is how many unconfirmed messages a user may have. Zero: logic.inbox_bound.
+	InboxBound int `koanf:"inbox_bound"`
+	// Logins, Messages (to users), Uplinks and Pushes (targets of them) are bounds a second and logic node. Zero: none.
+	Logins   int `koanf:"logins"`
+	Messages int `koanf:"messages"`
+	Uplinks  int `koanf:"uplinks"`
+	Pushes   int `koanf:"pushes"`
+}
+
+// DomainEvents says what is told of the users of an account system in a topic.
+type DomainEvents struct {
+	// Topic gets the events. Empty: there are none.
+	Topic string `koanf:"topic"`
+	// Presence tells of users who come online and go offline, Waiting of messages that wait for a user who is away.
+	Presence bool `koanf:"presence"`
+	Waiting  bool `koanf:"waiting"`
+}
+
+// Values of settings that are words.
+const (
+	authToken = "token"
+
+	unknownStore  = "store"
+	unknownRefuse = "refuse"
+)
+
+var hookAway = map[string]logic.HookAway{"retry": logic.HookAwayRetry, "allow": logic.HookAwayAllow, "refuse": logic.HookAwayRefuse}
+
+// defaultDomain is what an entry in the file has that it does not say.
+func defaultDomain() Domain {
+	return Domain{
+		Auth:             DomainAuth{Kind: authToken},
+		UnknownReceivers: unknownStore,
+		Hook:             DomainHook{Timeout: time.Second, Away: "retry"},
+	}
+}
+
+// named are account systems that were given by their names only: they have the platform's own tokens and, where there is a Kafka,
+// a topic. In standalone they accept messages from each other.
+func (c Config) named(role Role, names []string) map[string]Domain {
+	d := defaultDomain()
+	if c.hasKafka(role) {
+		d.Uplinks.Default = DefaultTopic
+	}
+	if role == Standalone {
+		d.AcceptFrom = []string{anyDomain}
+	}
+	out := make(map[string]Domain, len(names))
+	for _, name := range names {
+		out[name] = d
+	}
+	return out
+}
+
+// hasKafka reports whether role has a Kafka to write to.
+func (c Config) hasKafka(role Role) bool {
+	return role != Gate && len(c.Kafka.Brokers) > 0 || role == Standalone && c.Kafka.Listen != ""
+}
+
+// topics are all topics that the domains name, each once, sorted.
+func topics(domains map[string]Domain) []string {
+	set := make(map[string]bool)
+	for _, d := range domains {
+		for _, t := range d.topics() {
+			set[t] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func (d Domain) topics() []string {
+	all := d.Uplinks.All()
+	if d.Events.Topic != "" && (d.Events.Presence || d.Events.Waiting) && !slices.Contains(all, d.Events.Topic) {
+		all = append(all, d.Events.Topic)
+	}
+	return all
+}
+
+// validateDomains checks the account systems, and returns all faults joined.
+func (c Config) validateDomains(role Role) error {
+	if len(c.Domains) == 0 {
+		return errors.New("domains is empty: nobody could log in")
+	}
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(c.Domains)) {
+		d := c.Domains[name]
+		fault := func(bad bool, format string, args ...any) {
+			if bad {
+				faults = append(faults, fmt.Errorf("domains.%s: "+format, append([]any{name}, args...)...))
+			}
+		}
+		fault(name == "" || len(name) > 64 || strings.Contains(name, "/"), "a name has 1 to 64 bytes and no /")
+		if err := d.Auth.validate(); err != nil {
+			fault(true, "%w", err)
+		}
+		fault(!slices.Contains([]string{unknownStore, unknownRefuse}, d.UnknownReceivers),
+			"unknown_receivers is %q: must be %s or %s", d.UnknownReceivers, unknownStore, unknownRefuse)
+		for _, from := range d.AcceptFrom {
+			fault(from == "" || len(from) > 64, "accept_from names %q: a name has 1 to 64 bytes", from)
+		}
+		if err := d.Uplinks.Validate(); err != nil {
+			fault(true, "uplinks: %w", err)
+		}
+		fault(len(d.topics()) > 0 && !c.hasKafka(role), "topics are named (%s), and there is no Kafka: set kafka.brokers", strings.Join(d.topics(), ", "))
+		d.Hook.validate(fault)
+		d.Limits.validate(fault)
+		fault((d.Events.Presence || d.Events.Waiting) && d.Events.Topic == "", "events.topic is not set: where are they to go?")
+		fault(d.Events.Topic != "" && !d.Events.Presence && !d.Events.Waiting, "events.topic is set, and neither events.presence nor events.waiting is on")
+	}
+	return errors.Join(faults...)
+}
+
+func (a DomainAuth) validate() error {
+	if a.Kind == authToken {
+		return nil
+	}
+	return fmt.Errorf("auth.kind is %q: must be token", a.Kind)
+}
+
+func (h DomainHook) validate(fault func(bad bool, format string, args ...any)) {
+	if _, ok := hookAway[h.Away]; !ok {
+		fault(true, "hook.away is %q: must be retry, allow or refuse", h.Away)
+	}
+	fault(h.Timeout <= 0, "hook.timeout is %v: must be above zero", h.Timeout)
+	fault(h.Remember < 0, "hook.remember is %v: must not be negative", h.Remember)
+	if h.URL != "" {
+		u, err := url.Parse(h.URL)
+		fault(err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https", "hook.url is not the address of an HTTP service")
+	}
+}
+
+// The most that limits can say: they narrow what the platform has.
+const (
+	maxContentBytes = 32 << 10
+	maxLife         = 7 * 24 * time.Hour
+)
+
+func (l DomainLimits) validate(fault func(bad bool, format string, args ...any)) {
+	fault(l.ContentBytes < 0 || l.ContentBytes > maxContentBytes, "limits.content_bytes is %d: must be 0 to %d", l.ContentBytes, maxContentBytes)
+	fault(l.Life < 0 || l.Life > maxLife, "limits.life is %v: must be 0 to %v", l.Life, maxLife)
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"inbox_bound", l.InboxBound}, {"logins", l.Logins}, {"messages", l.Messages}, {"uplinks", l.Uplinks}, {"pushes", l.Pushes}} {
+		fault(f.value < 0, "limits.%s is %d: must not be negative", f.name, f.value)
+	}
+}
