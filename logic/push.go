@@ -72,23 +72,13 @@ func (n *Node) checkPush(domain string, req *appserverpb.PushRequest) (*pushing,
 	if err != nil || len(req.ClientMsgId) != 36 || id == uuid.Nil {
 		return nil, appErrorf(AppInvalid, "client_msg_id is a UUID in its text form of 36 characters, not all of them zero")
 	}
-	if len(req.Type) > maxTypeBytes {
-		return nil, appErrorf(AppInvalid, "the type has more than %d bytes", maxTypeBytes)
-	}
-	if err := checkText("type", req.Type); err != nil {
-		return nil, appErrorf(AppInvalid, "%v", err)
-	}
-	d := n.domain(domain)
-	if e := d.checkContent(req.Content); e != nil {
-		return nil, appErrorf(AppInvalid, "%s", e.Reason)
+	life, wrong := checkSent(n.domain(domain), id[:], req.Type, req.Content, 0, req.TtlMs)
+	if wrong != nil {
+		return nil, appErrorf(AppInvalid, "%s", wrong.Reason)
 	}
 	if req.OnlineOnly && req.TtlMs != 0 {
 		return nil, appErrorf(AppInvalid, "what is only for who is online now has no time to live")
 	}
-	if _, ok := millis(req.TtlMs, maxLife); !ok {
-		return nil, appErrorf(AppInvalid, "the time to live is above seven days")
-	}
-	life := time.Duration(d.cutLife(req.TtlMs)) * time.Millisecond
 	users, bad, refusal := appUsers(domain, req.Uids)
 	if refusal != nil {
 		return nil, refusal

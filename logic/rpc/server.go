@@ -21,7 +21,7 @@ import (
 // stopWait is how long a stopping server waits for the calls inside it.
 const stopWait = 5 * time.Second
 
-// Server serves one logic node. It traps no signals.
+// Server serves one service of a logic node. It traps no signals.
 type Server struct {
 	listener net.Listener
 	kitex    server.Server
@@ -33,15 +33,23 @@ type Server struct {
 	stopped bool
 }
 
-// NewServer binds addr; port 0 takes a free one. It serves once Serve runs.
+// NewServer binds addr for gates; port 0 takes a free one. It serves once Serve runs.
 func NewServer(addr string, svc logicpb.LogicService, logger *slog.Logger) (*Server, error) {
+	return Listen("gates", addr, logger, func(options ...server.Option) server.Server {
+		return logicservice.NewServer(&edge{svc}, options...) // Kitex wants a pointer
+	})
+}
+
+// Listen binds addr for callers of a kind, and builds the service that build makes of the options that all services have in common:
+// TTHeader with business errors, no signals, a stop that lets calls end. logger takes what Kitex has to say.
+func Listen(callers, addr string, logger *slog.Logger, build func(...server.Option) server.Server) (*Server, error) {
 	bridge(logger)
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen for gates: %w", err)
+		return nil, fmt.Errorf("listen for %s: %w", callers, err)
 	}
 	s := &Server{listener: ln, exit: make(chan error, 1), served: make(chan struct{})}
-	s.kitex = logicservice.NewServer(&edge{svc}, // Kitex wants a pointer
+	s.kitex = build(
 		server.WithListener(ln),
 		server.WithMetaHandler(transmeta.ServerTTHeaderHandler),
 		server.WithExitSignal(func() <-chan error { return s.exit }),
