@@ -34,6 +34,10 @@ func (b *base) logic() error {
 	if err != nil {
 		return err
 	}
+	producer, err := b.openKafka()
+	if err != nil {
+		return err
+	}
 	gates := rpc.NewGates(b.Logger)
 	b.opened("clients of the gates", func(context.Context) error { return gates.Close() })
 	late := &lateNode{}
@@ -47,7 +51,7 @@ func (b *base) logic() error {
 	if cfg.RPCAddress == "" {
 		cfg.RPCAddress = b.runtime.RPC
 	}
-	node, err := b.newNode(cfg, db, table, gates)
+	node, err := b.newNode(cfg, db, table, gates, producer)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/logic"
 	"github.com/gatepost/gatepost/logic/rpc"
+	"github.com/gatepost/gatepost/mq/kafka"
 	"github.com/gatepost/gatepost/store/memory"
 	"github.com/gatepost/gatepost/store/redis"
 	"github.com/gatepost/gatepost/store/sql"
@@ -25,6 +26,8 @@ var (
 	_ logic.Leases   = (*redis.Presence)(nil)
 	_ logic.Presence = (*memory.Presence)(nil)
 	_ logic.Leases   = (*memory.Presence)(nil)
+	_ logic.AppKeys  = (*sql.AppKeys)(nil)
+	_ logic.Uplinks  = (*kafka.Producer)(nil)
 	_ logic.Gates    = (*rpc.Gates)(nil)
 	_ logic.Gates    = (*gateHere)(nil)
 	_ gate.Logic     = (*logic.Node)(nil)
@@ -53,16 +56,50 @@ func (g *gateHere) Kick(ctx context.Context, _ string, req *gatepb.KickRequest) 
 	return g.gate.Kick(ctx, req)
 }
 
-// newNode builds a logic node over its stores.
-func (b *base) newNode(cfg logic.Config, db *sql.DB, table presence, gates logic.Gates) (*logic.Node, error) {
+// newNode builds a logic node over its stores and, when there is a Kafka, producer.
+func (b *base) newNode(cfg logic.Config, db *sql.DB, table presence, gates logic.Gates, producer *kafka.Producer) (*logic.Node, error) {
 	domains, err := domainTable(b.cfg.Domains, b.keys)
 	if err != nil {
 		return nil, err
 	}
-	return logic.New(cfg, logic.Deps{
+	deps := logic.Deps{
 		Inbox: db, Devices: db, Nodes: db, Sweeper: db, Presence: table, Leases: table, Gates: gates,
-		Domains: domains, Logger: b.Logger, Metrics: b.metrics,
-	})
+		Domains: domains, AppKeys: db.AppKeys(), Logger: b.Logger, Metrics: b.metrics,
+	}
+	if producer != nil {
+		deps.Uplinks = producer
+	}
+	node, err := logic.New(cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	b.reload = b.reloadDomains(node, producer)
+	return node, nil
+}
+
+// reloadDomains lets node take the domains of other settings; topics that are new are made first.
+func (b *base) reloadDomains(node *logic.Node, producer *kafka.Producer) func(context.Context, Config) error {
+	return func(ctx context.Context, cfg Config) error {
+		domains, err := domainTable(cfg.Domains, b.keys)
+		if err == nil {
+			err = domains.Validate()
+		}
+		if err != nil {
+			return err
+		}
+		if wanted := topics(cfg.Domains); producer != nil {
+			b.setTopics(ctx, producer, wanted)
+		} else if len(wanted) > 0 {
+			return errNoKafka
+		}
+		if err := node.SetDomains(domains); err != nil {
+			return err
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.runtime.Topics = cfg.Routes()
+		return b.writeRuntimeLocked()
+	}
 }
 
 // newGate builds a gate whose logic nodes are made by dial.

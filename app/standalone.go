@@ -17,7 +17,7 @@ func NewStandalone(cfg Config, logs io.Writer) (*Process, error) {
 		return nil, err
 	}
 	if err := b.standalone(); err != nil {
-		return nil, b.abandon(err)
+		return nil, b.abandon(cfg.explainTaken(err))
 	}
 	return b.Process, nil
 }
@@ -27,8 +27,12 @@ func (b *base) standalone() error {
 	if err != nil {
 		return err
 	}
+	producer, err := b.openKafka()
+	if err != nil {
+		return err
+	}
 	here := &gateHere{}
-	node, err := b.newNode(b.cfg.Logic, db, memory.New(memory.Default()), here)
+	node, err := b.newNode(b.cfg.Logic, db, memory.New(memory.Default()), here, producer)
 	if err != nil {
 		return err
 	}
