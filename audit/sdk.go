@@ -92,7 +92,7 @@ func (s *sdk) dial(spec Spec, hooks Hooks) (Client, error) {
 			return hooks.Shown(Shown{MsgID: m.MsgID, Content: m.Content, Late: m.Late, MaybeRepeated: m.MaybeRepeated})
 		},
 		OnSent: func(r gatepost.SendResult) {
-			sent := Sent{ID: r.ClientMsgID, MsgID: r.MsgID, Err: r.Err}
+			sent := Sent{Flow: flowOf(r.Kind), ID: r.ClientMsgID, MsgID: r.MsgID, Err: r.Err}
 			var refusal *gatepost.Error
 			if errors.As(r.Err, &refusal) {
 				sent.Code = uint16(refusal.Code)
@@ -138,8 +138,19 @@ func (c *sdkClient) Send(ctx context.Context, to string, content []byte, ttl tim
 	return sending.ID(), nil
 }
 
-func (c *sdkClient) Report(context.Context, []byte, time.Duration) ([16]byte, error) {
-	return [16]byte{}, errors.ErrUnsupported
+func (c *sdkClient) Report(ctx context.Context, content []byte, ttl time.Duration) ([16]byte, error) {
+	sending, err := c.c.C2S(ctx, gatepost.Report{Type: "audit", Content: append([]byte(nil), content...), TTL: ttl})
+	if err != nil {
+		return [16]byte{}, err
+	}
+	return sending.ID(), nil
+}
+
+func flowOf(k gatepost.SendKind) Flow {
+	if k == gatepost.SendUplink {
+		return Uplinks
+	}
+	return Messages
 }
 
 // watchedStore counts what is confirmed, and can die: from then on it takes nothing, as the store of a killed process.
