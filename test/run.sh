@@ -5,7 +5,7 @@
 #   unit             every package with -race, the import arrows among them; needs nothing but loopback
 #   contract         tag integration: the stores and Kafka on real servers
 #   e2e-standalone   tag e2e: real processes and public ports, one process
-#   e2e-cluster      the same suite, two gates and two logic nodes over MariaDB and Redis
+#   e2e-cluster      the same suite, two gates and two logic nodes over MariaDB, Redis and Kafka
 #   fault            the same under kill -9, cuts and stalls
 #   fuzz             each fuzz target for FUZZTIME (10s), all of them within FUZZ_BUDGET seconds (240)
 #
@@ -157,7 +157,7 @@ for tier in "${tiers[@]}"; do
 	[[ " ${all[*]} " == *" $tier "* ]] || { echo "there is no tier \"$tier\"; there are: ${all[*]}" >&2; exit 2; }
 	case $tier in
 	contract) needed=(mariadb redis redis-cluster kafka) ;;
-	e2e-cluster | fault) ((${#needed[@]})) || needed=(mariadb redis) ;;
+	e2e-cluster | fault) ((${#needed[@]})) || needed=(mariadb redis kafka) ;;
 	esac
 done
 command -v go >/dev/null || { echo "Go is missing: https://go.dev/dl, the version stands in go.mod" >&2; exit 1; }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -27,6 +28,8 @@ type Options struct {
 	Logic  int
 	MySQL  string        // for a cluster: DSN of a database that is there, and empty or this platform's from before
 	Redis  string        // for a cluster: host:port
+	Kafka  []string      // brokers, host:port; empty: standalone has its own, a cluster none
+	Topic  string        // of every uplink; default "uplinks"
 	Prefix string        // of the keys in Redis; empty: drawn
 	TLS    bool          // the gates listen with TLS too
 	Set    []string      // key=value of the configuration of every server
@@ -40,9 +43,14 @@ type Platform struct {
 	opt      Options
 	keysFile string
 	keys     []string // public
+	config   string   // path of the configuration file
+	apps     []string // where app-servers call
+	brokers  []string
+	store    []string // flags that name the database
 
 	mu     sync.Mutex
 	tokens map[string]string
+	appKey string
 }
 
 // Start starts a platform. What had been started is stopped again when it fails.
@@ -64,7 +72,13 @@ func Start(ctx context.Context, opt Options) (*Platform, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("platform: %w", err)
 	}
-	p := &Platform{opt: opt, tokens: map[string]string{}}
+	if opt.Topic == "" {
+		opt.Topic = "uplinks"
+	}
+	p := &Platform{opt: opt, tokens: map[string]string{}, brokers: opt.Kafka, config: filepath.Join(dir, "gatepost.yaml")}
+	if err := p.writeConfig(); err != nil {
+		return nil, err
+	}
 	build := p.standalone
 	if opt.Gates > 0 {
 		build = p.cluster
@@ -77,7 +91,13 @@ func Start(ctx context.Context, opt Options) (*Platform, error) {
 
 func (p *Platform) standalone(ctx context.Context) error {
 	data := filepath.Join(p.opt.Dir, "data")
-	args := []string{"standalone", "--data-dir", data, "--tcp", freeAddress(), "--admin", freeAddress(), "--domains", Domain}
+	p.apps = []string{freeAddress()}
+	args := []string{"standalone", "--config", p.config, "--data-dir", data, "--tcp", freeAddress(), "--admin", freeAddress(), "--set", "app_listen=" + p.apps[0]}
+	if len(p.opt.Kafka) == 0 {
+		p.brokers = []string{freeAddress()}
+		args = append(args, "--set", "kafka.listen="+p.brokers[0])
+	}
+	p.store = []string{"--data-dir", data}
 	args = append(args, p.tls()...)
 	proc := p.process("standalone", args)
 	p.Gates = []*Process{proc}
@@ -107,9 +127,12 @@ func (p *Platform) cluster(ctx context.Context) error {
 	for range p.opt.Logic {
 		rpc = append(rpc, freeAddress())
 	}
+	p.store = []string{"--mysql", dsn}
 	for i, address := range rpc {
-		p.Logic = append(p.Logic, p.process(fmt.Sprintf("logic %d", i+1), []string{"logic", "--keys-file", p.keysFile, "--domains", Domain,
-			"--mysql", dsn, "--redis", p.opt.Redis, "--rpc", address, "--admin", freeAddress(), "--set", "redis.prefix=" + prefix}))
+		p.apps = append(p.apps, freeAddress())
+		p.Logic = append(p.Logic, p.process(fmt.Sprintf("logic %d", i+1), []string{"logic", "--config", p.config, "--keys-file", p.keysFile,
+			"--mysql", dsn, "--redis", p.opt.Redis, "--rpc", address, "--admin", freeAddress(), "--set", "redis.prefix=" + prefix,
+			"--set", "app_listen=" + p.apps[i]}))
 	}
 	for i := range p.opt.Gates {
 		args := []string{"gate", "--keys-file", p.keysFile, "--tcp", freeAddress(), "--rpc", freeAddress(), "--logic", strings.Join(rpc, ","),
@@ -122,6 +145,21 @@ func (p *Platform) cluster(ctx context.Context) error {
 		}
 	}
 	p.keys = p.Gates[0].ready["key"]
+	return nil
+}
+
+// writeConfig writes what all servers share.
+func (p *Platform) writeConfig() error {
+	text := fmt.Sprintf("domains:\n  %s:\n    auth: {kind: token}\n", Domain)
+	if p.opt.Gates == 0 || len(p.opt.Kafka) > 0 {
+		text += fmt.Sprintf("    uplinks: {default: %q}\n", p.opt.Topic)
+	}
+	if len(p.opt.Kafka) > 0 {
+		text += "kafka:\n  brokers: [" + strings.Join(p.opt.Kafka, ", ") + "]\n"
+	}
+	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("platform: %w", err)
+	}
 	return nil
 }
 
@@ -157,6 +195,36 @@ func (p *Platform) Addresses() []string {
 
 // Keys are the public keys of the gates.
 func (p *Platform) Keys() []string { return p.keys }
+
+// Apps are the addresses for app-servers.
+func (p *Platform) Apps() []string { return p.apps }
+
+// Brokers are the Kafka brokers that uplinks go to; nil: there are none.
+func (p *Platform) Brokers() []string { return p.brokers }
+
+// Topic is where every uplink goes.
+func (p *Platform) Topic() string { return p.opt.Topic }
+
+// AppKey is an app key of Domain with all rights, made once by the binary.
+func (p *Platform) AppKey(ctx context.Context) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.appKey != "" {
+		return p.appKey, nil
+	}
+	out, err := p.Command(ctx, append([]string{"app-key", "add", "--json", "--domain", Domain, "--rights", "push,presence,kick,token"}, p.store...)...)
+	if err != nil {
+		return "", err
+	}
+	var made struct {
+		Key string `json:"key"`
+	}
+	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Key == "" {
+		return "", fmt.Errorf("app-key add --json: no key in its answer: %w", err)
+	}
+	p.appKey = made.Key
+	return made.Key, nil
+}
 
 // KeysFile holds the secrets of the platform.
 func (p *Platform) KeysFile() string { return p.keysFile }

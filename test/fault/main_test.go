@@ -40,7 +40,7 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	servers = ownServers{dir: filepath.Join(dir, "servers")}
-	if err := servers.up("mariadb", "redis"); err != nil {
+	if err := servers.up("mariadb", "redis", "kafka"); err != nil {
 		return fail(err)
 	}
 	code := m.Run()
@@ -79,14 +79,22 @@ func (s ownServers) down(kill bool, kinds ...string) error {
 func (s ownServers) addresses() (harness.Servers, error) {
 	sql, err1 := os.ReadFile(filepath.Join(s.dir, "mariadb", "address"))
 	redis, err2 := os.ReadFile(filepath.Join(s.dir, "redis", "address"))
-	return harness.Servers{MySQL: strings.TrimSpace(string(sql)), Redis: strings.TrimSpace(string(redis))}, errors.Join(err1, err2)
+	kafka, err3 := os.ReadFile(filepath.Join(s.dir, "kafka", "address"))
+	return harness.Servers{MySQL: strings.TrimSpace(string(sql)), Redis: strings.TrimSpace(string(redis)),
+		Kafka: []string{strings.TrimSpace(string(kafka))}}, errors.Join(err1, err2, err3)
 }
 
-// start starts a platform for one scenario.
+// start starts a platform for one scenario; a standalone one has its own Kafka.
 func start(t *testing.T, mode harness.Mode) *platform.Platform {
 	t.Helper()
+	return startWith(t, mode, mode == harness.Cluster)
+}
+
+// startWith starts a platform for one scenario, with the suite's servers or without them.
+func startWith(t *testing.T, mode harness.Mode, withServers bool) *platform.Platform {
+	t.Helper()
 	var addresses harness.Servers
-	if mode == harness.Cluster {
+	if withServers {
 		var err error
 		if addresses, err = servers.addresses(); err != nil {
 			t.Fatal(err)

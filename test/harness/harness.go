@@ -31,13 +31,17 @@ const (
 type Servers struct {
 	MySQL string // with the right to create databases
 	Redis string
+	Kafka []string // brokers; a standalone without any has its own
 }
 
 // FromEnvironment are the servers that the tests were given.
 func FromEnvironment() (Servers, error) {
 	s := Servers{MySQL: os.Getenv("GATEPOST_TEST_MYSQL"), Redis: os.Getenv("GATEPOST_TEST_REDIS")}
-	if s.MySQL == "" || s.Redis == "" {
-		return s, errors.New("GATEPOST_TEST_MYSQL and GATEPOST_TEST_REDIS must name servers: run deploy/servers/up.sh mariadb redis, then source the file that it names")
+	if kafka := os.Getenv("GATEPOST_TEST_KAFKA"); kafka != "" {
+		s.Kafka = strings.Split(kafka, ",")
+	}
+	if s.MySQL == "" || s.Redis == "" || len(s.Kafka) == 0 {
+		return s, errors.New("GATEPOST_TEST_MYSQL, GATEPOST_TEST_REDIS and GATEPOST_TEST_KAFKA must name servers: run deploy/servers/up.sh mariadb redis kafka, then source the file that it names")
 	}
 	return s, nil
 }
@@ -84,7 +88,7 @@ func Start(ctx context.Context, mode Mode, servers Servers, dir string, set ...s
 	if err != nil {
 		return nil, nil, err
 	}
-	opt := platform.Options{Binary: bin, Dir: dir, TLS: true, Set: append([]string{
+	opt := platform.Options{Binary: bin, Dir: dir, TLS: true, Kafka: servers.Kafka, Topic: fmt.Sprintf("gatepost-test-%x", rand.Uint64()), Set: append([]string{
 		"gate.handshake_rate=0", // every client of a test has the same address
 		"log.level=debug",
 	}, set...)}

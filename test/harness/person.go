@@ -27,6 +27,7 @@ type Person struct {
 	mu     sync.Mutex
 	got    []gatepost.Message
 	sent   []gatepost.SendResult
+	told   []gatepost.Receipt
 	states []gatepost.StateChange
 	open   *openStore
 }
@@ -87,6 +88,12 @@ func NewPerson(t testing.TB, p *platform.Platform, uid string, options ...Option
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.got = append(x.got, m)
+		return nil
+	}
+	x.cfg.OnReceipt = func(_ context.Context, r gatepost.Receipt) error {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.told = append(x.told, r)
 		return nil
 	}
 	x.cfg.OnSent = func(r gatepost.SendResult) {
@@ -181,6 +188,37 @@ func (x *Person) SendFor(to, text string, ttl time.Duration) *gatepost.Sending {
 		x.t.Fatalf("%s: send: %v", x.UID, err)
 	}
 	return s
+}
+
+// SendAs hands over a message that is more than its text.
+func (x *Person) SendAs(to gatepost.User, m gatepost.Outgoing) *gatepost.Sending {
+	x.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	s, err := x.Client.C2C(ctx, to, m)
+	if err != nil {
+		x.t.Fatalf("%s: send: %v", x.UID, err)
+	}
+	return s
+}
+
+// Report hands an uplink over.
+func (x *Person) Report(r gatepost.Report) *gatepost.Sending {
+	x.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	s, err := x.Client.C2S(ctx, r)
+	if err != nil {
+		x.t.Fatalf("%s: report: %v", x.UID, err)
+	}
+	return s
+}
+
+// Receipts are those told so far.
+func (x *Person) Receipts() []gatepost.Receipt {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return append([]gatepost.Receipt(nil), x.told...)
 }
 
 // Outcome waits for the outcome of a message.
