@@ -28,6 +28,12 @@ type delivery struct {
 	tries int // of a hint
 }
 
+// leavesOut reports whether x is not for the session of a route: a copy is not for the device class that it was sent from. Where a gate
+// is asked for all sessions of a user, that class gets it too, and confirms it without showing it.
+func (x delivery) leavesOut(r store.Route) bool {
+	return x.row != nil && x.row.Kind == store.KindCopy && r.Session != 0 && r.Class == x.row.FromClass
+}
+
 // deliverer finds out where receivers are, a few look-ups at a time, chosen by receiver, and hands what is for them to the sender of
 // each gate. It only ever speeds up what lies in the inbox: what it cannot do becomes a hint to pull.
 type deliverer struct {
@@ -82,6 +88,9 @@ func (d *deliverer) carry(ctx context.Context, batch []delivery) {
 			}
 		}
 		for _, stop := range where[index[x.to]] {
+			if x.leavesOut(stop.route) {
+				continue
+			}
 			n.senders.put(stop.gate, parcel{push: p, to: x.to, route: stop.route, tries: x.tries})
 		}
 	}
@@ -98,7 +107,7 @@ func encodeDeliver(row *store.Message) (*push, error) {
 
 // messageOf is a row as a client sees it. It shares the row's content.
 func messageOf(row *store.Message) *clientpb.Message {
-	return &clientpb.Message{
+	m := &clientpb.Message{
 		MsgId:       uint64(row.ID),
 		From:        &clientpb.User{Domain: row.From.Domain, Uid: row.From.UID},
 		FromClass:   clientpb.DeviceClass(row.FromClass),
@@ -112,4 +121,8 @@ func messageOf(row *store.Message) *clientpb.Message {
 		Kind:        clientpb.MessageKind(row.Kind),
 		Receipt:     row.Flags&store.FlagReceipt != 0 && row.Kind == store.KindC2C,
 	}
+	if row.Kind == store.KindCopy {
+		m.OriginalTo = &clientpb.User{Domain: row.Target.Domain, Uid: row.Target.UID}
+	}
+	return m
 }

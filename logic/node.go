@@ -272,11 +272,11 @@ func (n *Node) drain(ctx context.Context) {
 	for _, l := range n.commit.lanes {
 		l.close()
 	}
-	for _, l := range n.confirms.lanes {
-		l.close()
-	}
 	n.bound.due.close()
 	await(n.commit.lanes...)
+	for _, l := range n.confirms.lanes { // after the commits: they confirm copies
+		l.close()
+	}
 	await(n.confirms.lanes...)
 	await(n.bound.due)
 	for _, l := range n.delivery.lanes {

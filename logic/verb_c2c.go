@@ -21,6 +21,12 @@ func (n *Node) c2c(_ context.Context, c *call, m *clientpb.C2C) {
 		return
 	}
 	s := &sending{row: row, guard: c.guard, done: func(r store.AppendResult, refusal *status.Error) { n.answerC2C(c, r, refusal) }}
+	if m.Copy != nil {
+		if s.copy, refusal = n.copyOf(&row, m.Copy); refusal != nil {
+			c.refuse(refusal)
+			return
+		}
+	}
 	if refusal := n.admit(s); refusal != nil {
 		c.refuse(refusal)
 	}
@@ -72,4 +78,21 @@ func (n *Node) checkC2C(from session, m *clientpb.C2C) (store.Message, *status.E
 	copy(row.ClientMsgID[:], m.ClientMsgId)
 	row.Digest = store.DigestOf(row.From, row.ClientMsgID, row.Kind, row.Owner)
 	return row, nil
+}
+
+// copyOf makes the row that the sender's other devices get, all but its id, or says why the message is refused for it. A copy
+// counts in the sender's own inbox.
+func (n *Node) copyOf(row *store.Message, number *clientpb.CopyNumber) (*store.Message, *status.Error) {
+	if number.Stream == 0 || number.TargetSeq == 0 {
+		return nil, status.New(status.BadRequest, "stream and target_seq of a copy are above zero")
+	}
+	if n.bound.isFull(row.From) {
+		return nil, status.New(status.InboxFull, "the sender's other devices have too many messages that they have not confirmed")
+	}
+	c := *row
+	c.Owner, c.Target = row.From, row.Owner
+	c.Kind, c.Flags = store.KindCopy, 0
+	c.Stream, c.TargetSeq = number.Stream, number.TargetSeq
+	c.Digest = store.DigestOf(c.From, c.ClientMsgID, c.Kind, c.Owner)
+	return &c, nil
 }

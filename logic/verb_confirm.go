@@ -74,6 +74,12 @@ func (c *confirmer) put(x confirming) bool {
 	return c.lanes[userHash(x.what.Owner)%uint32(len(c.lanes))].put(x)
 }
 
+// ownCopy confirms a copy for the device class that it was sent from, which needs none. It is best effort: a copy that stays is
+// confirmed by that device when it pulls.
+func (c *confirmer) ownCopy(row *store.Message) {
+	c.put(confirming{what: store.Confirmation{Owner: row.Owner, Class: row.FromClass, IDs: []store.MsgID{row.ID}}})
+}
+
 // carry commits one batch and answers it. Ids of receipts that were taken are replaced, a few times. A failure that is not transient is
 // narrowed down by halves, so that one confirmation which the database does not take holds up no other.
 func (c *confirmer) carry(ctx context.Context, batch []confirming) {

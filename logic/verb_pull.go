@@ -80,7 +80,7 @@ func fitBody(page []store.Message) (fitting []store.Message, cut bool) {
 	for i := range page {
 		row := &page[i]
 		// tags, lengths and numbers of a message take less than 128 bytes
-		sum += 128 + len(row.From.Domain) + len(row.From.UID) + len(row.Type) + len(row.Content)
+		sum += 128 + len(row.From.Domain) + len(row.From.UID) + len(row.Type) + len(row.Content) + len(row.Target.Domain) + len(row.Target.UID)
 		if i > 0 && sum > maxPullBodyBytes {
 			return page[:i], true
 		}
