@@ -213,7 +213,6 @@ func listTopics(ctx context.Context, cfg Config, names []string) (states []Topic
 	}
 	settings := cfg.Sarama()
 	settings.Metadata.Retry.Max, settings.Admin.Retry.Max = 1, 1
-	settings.Metadata.Full = false
 	settings.Net.Proxy.Enable, settings.Net.Proxy.Dialer = true, boundDialer(ctx, cfg.Timeout)
 	client, err := sarama.NewClient(cfg.Brokers, settings)
 	if err != nil {
