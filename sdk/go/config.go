@@ -25,11 +25,14 @@ type Config struct {
 	// backoff while this stream waits and others go on; after Limits.ShowAttempts the message is parked. nil: the Client
 	// takes no messages and leaves them in the inbox.
 	OnMessage func(ctx context.Context, m Message) error
+	// OnReceipt shows one receipt for what was sent with Outgoing.Receipt: kept, shown once, tried again and parked as a message is. nil:
+	// receipts are confirmed unseen, if the Client takes messages.
+	OnReceipt func(ctx context.Context, r Receipt) error
 	// OnSent tells the final outcome of each message and uplink once; again after a restart if the process ended meanwhile.
 	OnSent func(r SendResult)
 	// OnState tells each change of state.
 	OnState func(s StateChange)
-	// OnParked tells of a message that OnMessage would not take. It has been confirmed and does not come again.
+	// OnParked tells of a message that OnMessage would not take, or of a receipt (by its Kind) that OnReceipt would not. It has been confirmed and does not come again.
 	OnParked func(m Message, err error)
 
 	Logger *slog.Logger                                                         // nil: logs nothing

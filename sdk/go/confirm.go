@@ -19,20 +19,22 @@ type confirms struct {
 }
 
 type confirm struct {
-	msgID  uint64
-	number uint64 // of the Received that is forgotten after it; 0: none
+	msgID   uint64
+	number  uint64 // of the Received that is forgotten after it; 0: none
+	receipt bool   // the sender wants to hear of it
 }
 
 // add queues a confirmation. It is called when the message is kept as shown, or was before.
-func (q *confirms) add(msgID, number uint64) {
+// number is that of the Received that is forgotten after it, 0: none.
+func (q *confirms) add(m *Message, number uint64) {
 	if q.queued == nil {
 		q.queued = map[uint64]struct{}{}
 	}
-	if _, there := q.queued[msgID]; there {
+	if _, there := q.queued[m.MsgID]; there {
 		return
 	}
-	q.queued[msgID] = struct{}{}
-	q.queue = append(q.queue, confirm{msgID, number})
+	q.queued[m.MsgID] = struct{}{}
+	q.queue = append(q.queue, confirm{m.MsgID, number, m.Receipt})
 }
 
 // interrupted is called when the connection ends: whether the last CONFIRM arrived is not known.
@@ -53,11 +55,15 @@ func (c *Client) pumpConfirms(now time.Time) time.Time {
 	n := min(len(q.queue), limits.ConfirmIDs)
 	q.out = q.queue[:n:n]
 	q.queue = q.queue[n:]
-	ids := make([]uint64, n)
-	for i, one := range q.out {
-		ids[i] = one.msgID
+	body := &clientpb.Confirm{MsgIds: make([]uint64, 0, n)}
+	for _, one := range q.out {
+		if one.receipt {
+			body.ReceiptIds = append(body.ReceiptIds, one.msgID)
+		} else {
+			body.MsgIds = append(body.MsgIds, one.msgID)
+		}
 	}
-	c.request(clientpb.Cmd_CMD_CONFIRM, 0, &clientpb.Confirm{MsgIds: ids}, c.cfg.Timing.Request, c.confirmAnswered)
+	c.request(clientpb.Cmd_CMD_CONFIRM, 0, body, c.cfg.Timing.Request, c.confirmAnswered)
 	return time.Time{}
 }
 

@@ -50,6 +50,7 @@ type fakeGate struct {
 	reports   []*clientpb.C2S   // as the topic holds them: a resend that was accepted twice is there twice
 	counters  map[string]uint64 // by installation
 	confirmed []uint64          // in the order of arrival
+	receipted []uint64          // likewise, those named for a receipt
 	dials     int
 	wg        sync.WaitGroup
 }
@@ -200,7 +201,10 @@ func (c *gateConn) serve(r req) {
 		prutal.Unmarshal(r.body, &f)
 		g.mu.Lock()
 		g.confirmed = append(g.confirmed, f.MsgIds...)
-		g.inbox = slices.DeleteFunc(g.inbox, func(m *clientpb.Message) bool { return slices.Contains(f.MsgIds, m.MsgId) })
+		g.receipted = append(g.receipted, f.ReceiptIds...)
+		g.inbox = slices.DeleteFunc(g.inbox, func(m *clientpb.Message) bool {
+			return slices.Contains(f.MsgIds, m.MsgId) || slices.Contains(f.ReceiptIds, m.MsgId)
+		})
 		g.mu.Unlock()
 		c.answer(r, status.OK, nil)
 	default:
@@ -301,6 +305,18 @@ func (g *fakeGate) put(from string, stream, seq uint64) *clientpb.Message {
 	return m
 }
 
+// putKind adds a message of another kind to the inbox, which change completes, and returns it.
+func (g *fakeGate) putKind(kind clientpb.MessageKind, from string, stream, seq uint64, change func(m *clientpb.Message)) *clientpb.Message {
+	m := g.put(from, stream, seq)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m.Kind = kind
+	if change != nil {
+		change(m)
+	}
+	return m
+}
+
 // current is the newest connection.
 func (g *fakeGate) current() *gateConn {
 	g.mu.Lock()
@@ -337,6 +353,7 @@ func c2cOf(r req) *clientpb.C2C {
 type app struct {
 	mu     sync.Mutex
 	shown  []gatepost.Message
+	hears  []gatepost.Receipt
 	sent   []gatepost.SendResult
 	states []gatepost.StateChange
 	parked []gatepost.Message
@@ -355,6 +372,13 @@ func (a *app) onMessage(_ context.Context, m gatepost.Message) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.shown = append(a.shown, m)
+	return nil
+}
+
+func (a *app) onReceipt(_ context.Context, r gatepost.Receipt) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hears = append(a.hears, r)
 	return nil
 }
 
@@ -403,6 +427,7 @@ func (a *app) config(g *fakeGate, store gatepost.Store) gatepost.Config {
 		Store:     store,
 		Dialer:    g.dial,
 		OnMessage: a.onMessage,
+		OnReceipt: a.onReceipt,
 		OnSent:    func(r gatepost.SendResult) { a.mu.Lock(); a.sent = append(a.sent, r); a.mu.Unlock() },
 		OnState:   func(s gatepost.StateChange) { a.mu.Lock(); a.states = append(a.states, s); a.mu.Unlock() },
 		OnParked:  func(m gatepost.Message, _ error) { a.mu.Lock(); a.parked = append(a.parked, m); a.mu.Unlock() },

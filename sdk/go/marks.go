@@ -15,8 +15,6 @@ const (
 	maxMarksBySender = 64
 	// markIdle is how long a mark is kept without use: longer than any sender resends.
 	markIdle = 30 * 24 * time.Hour
-	// maxSeen is the most ids of unnumbered messages; the oldest go first.
-	maxSeen = 4096
 )
 
 type place uint8

@@ -21,14 +21,15 @@ const (
 
 // inbox takes messages: each once [G2], in the order of its sequence [G3]. The loop owns it.
 type inbox struct {
-	marks    markTable
-	dirty    map[MarkKey]*Mark   // to be written by the next commit
-	seen     map[SeenID]struct{} // with Number 0
-	seenList []SeenID            // oldest first
-	number   uint64              // of the youngest Received or SeenID ever
+	marks  markTable
+	dirty  map[MarkKey]*Mark // to be written by the next commit
+	seen   seenSet           // of unnumbered messages; kept
+	online seenSet           // of online-only pushes
+	number uint64            // of the youngest Received or SeenID ever
 
 	unshown      map[uint64]int // msg_id → size, of what waits for the app
 	unshownBytes int
+	onlineWaits  int  // online-only pushes that wait for the app
 	overflow     bool // something was left at the server because too much waits for the app
 
 	jumps     map[MarkKey]*jump
@@ -51,7 +52,7 @@ func (c *Client) restoreInbox(kept *Snapshot, now time.Time) {
 	in := &c.inbox
 	in.marks = newMarkTable()
 	in.dirty = map[MarkKey]*Mark{}
-	in.seen = map[SeenID]struct{}{}
+	in.seen, in.online = newSeenSet(), newSeenSet()
 	in.unshown = map[uint64]int{}
 	in.jumps = map[MarkKey]*jump{}
 	for _, m := range kept.Marks {
@@ -63,35 +64,29 @@ func (c *Client) restoreInbox(kept *Snapshot, now time.Time) {
 	}
 	for _, id := range kept.Seen {
 		in.number = max(in.number, id.Number)
-		in.remember(id)
+		c.changes.DeleteSeen = append(c.changes.DeleteSeen, in.seen.add(id)...)
 	}
 	for _, r := range kept.Received {
 		in.number = max(in.number, r.Number)
 		if r.Shown {
-			c.confirms.add(r.Message.MsgID, r.Number)
+			c.confirms.add(&r.Message, r.Number)
 			continue
 		}
-		if c.cfg.OnMessage != nil {
+		if c.takes(r.Message.Kind) {
 			r.Message.MaybeRepeated = true
 			c.show(r)
 		}
 	}
 }
 
-// remember puts id into the bounded set and returns the ids that it pushed out.
-func (in *inbox) remember(id SeenID) (gone []uint64) {
-	in.seenList = append(in.seenList, id)
-	id.Number = 0
-	in.seen[id] = struct{}{}
-	for len(in.seenList) > maxSeen {
-		old := in.seenList[0]
-		in.seenList = in.seenList[1:]
-		gone = append(gone, old.Number)
-		old.Number = 0
-		delete(in.seen, old)
-	}
-	return gone
+// takes reports whether the app takes messages of kind; what it does not take stays in the inbox. A receipt that nobody wants to hear of
+// is taken with the messages, and confirmed.
+func (c *Client) takes(kind MessageKind) bool {
+	return c.cfg.OnMessage != nil || kind == KindReceipt && c.cfg.OnReceipt != nil
 }
+
+// takesAny reports whether the app takes anything.
+func (c *Client) takesAny() bool { return c.cfg.OnMessage != nil || c.cfg.OnReceipt != nil }
 
 // room reports whether more messages may wait for the app.
 func (c *Client) room() bool {
@@ -107,13 +102,13 @@ func (c *Client) roomy() bool {
 
 // takeDelivered takes what came live. Without room it stays at the server, and a pull fetches it when there is.
 func (c *Client) takeDelivered(messages []*clientpb.Message) {
-	if c.cfg.OnMessage == nil {
+	if !c.takesAny() {
 		return
 	}
 	for _, m := range messages {
-		if !c.room() {
+		if m.MsgId != 0 && !c.room() {
 			c.inbox.overflow = true
-			break
+			continue // an online-only push may follow
 		}
 		c.take(m)
 	}
@@ -122,7 +117,7 @@ func (c *Client) takeDelivered(messages []*clientpb.Message) {
 
 // takePage takes a page of a pull, which was only asked for while there was room: all of it, else the pull would not be one.
 func (c *Client) takePage(messages []*clientpb.Message) {
-	if c.cfg.OnMessage == nil {
+	if !c.takesAny() {
 		return
 	}
 	for _, m := range messages {
@@ -137,23 +132,34 @@ func (c *Client) take(p *clientpb.Message) {
 		return
 	}
 	m := messageOf(p)
+	if !c.takes(m.Kind) {
+		return
+	}
+	if m.MsgID == 0 {
+		c.takeOnline(m)
+		return
+	}
+	if m.Kind == KindReceipt && c.cfg.OnReceipt == nil {
+		c.confirms.add(&m, 0)
+		return
+	}
 	if m.Stream == 0 || m.TargetSeq == 0 {
-		id := SeenID{From: m.From, ID: m.ClientMsgID}
-		if _, seen := in.seen[id]; seen {
-			c.confirms.add(m.MsgID, 0)
+		id := seenID(&m)
+		if in.seen.has(id) {
+			c.confirms.add(&m, 0)
 			return
 		}
 		in.number++
 		id.Number = in.number
 		c.changes.PutSeen = append(c.changes.PutSeen, id)
-		c.changes.DeleteSeen = append(c.changes.DeleteSeen, in.remember(id)...)
+		c.changes.DeleteSeen = append(c.changes.DeleteSeen, in.seen.add(id)...)
 		c.keep(m)
 		return
 	}
 	key := markKey(&m)
 	switch in.marks.get(key).place(m.TargetSeq) {
 	case placeTaken:
-		c.confirms.add(m.MsgID, 0) // shown, or kept to be shown: the server's copy may go
+		c.confirms.add(&m, 0) // shown, or kept to be shown: the server's copy may go
 	case placeNext:
 		c.accept(key, m)
 		c.release(key, 0)
@@ -165,6 +171,26 @@ func (c *Client) take(p *clientpb.Message) {
 	}
 }
 
+// takeOnline shows a push that the server does not keep: at once, or never. It is not stored, and neither confirmed nor tried again.
+func (c *Client) takeOnline(m Message) {
+	in := &c.inbox
+	m.OnlineOnly = true
+	id := seenID(&m)
+	if in.seen.has(id) || in.online.has(id) {
+		return
+	}
+	in.online.add(id)
+	if in.onlineWaits >= c.cfg.Limits.Unshown {
+		c.log.Warn("online-only push dropped: too many wait for the app", "from", m.From.String(), "type", m.Type)
+		return
+	}
+	in.onlineWaits++
+	c.after = append(c.after, func() { c.app.show(Received{Message: m}) })
+}
+
+// ownCopy reports whether m is the copy of what this device class has sent itself, which needs no showing.
+func (c *Client) ownCopy(m *Message) bool { return m.Kind == KindCopy && m.FromDevice == c.cfg.Device }
+
 func markKey(m *Message) MarkKey { return MarkKey{From: m.From, Stream: m.Stream} }
 
 // accept marks the number as taken and keeps the message: both go into the same commit.
@@ -175,6 +201,10 @@ func (c *Client) accept(key MarkKey, m Message) {
 	mark.LastUsed = time.Now().Round(0)
 	c.changes.DeleteMarks = append(c.changes.DeleteMarks, in.marks.put(mark)...)
 	in.dirty[key] = mark
+	if c.ownCopy(&m) {
+		c.after = append(c.after, func() { c.confirms.add(&m, 0) })
+		return
+	}
 	c.keep(m)
 }
 
@@ -199,11 +229,14 @@ func (c *Client) show(r Received) {
 // shown is called when the app has taken the message, or it was parked: that is written before the confirmation leaves.
 func (c *Client) shown(r *Received) {
 	in := &c.inbox
+	if r.Message.OnlineOnly {
+		in.onlineWaits--
+		return
+	}
 	in.unshownBytes -= in.unshown[r.Message.MsgID]
 	delete(in.unshown, r.Message.MsgID)
 	c.changes.SetShown = append(c.changes.SetShown, r.Number)
-	msgID, number := r.Message.MsgID, r.Number
-	c.after = append(c.after, func() { c.confirms.add(msgID, number) })
+	c.after = append(c.after, func() { c.confirms.add(&r.Message, r.Number) })
 }
 
 func (c *Client) writeMarks() {
@@ -274,7 +307,7 @@ func (c *Client) release(key MarkKey, settled uint64) {
 		m := in.unhold(j, seq)
 		switch place {
 		case placeTaken:
-			c.confirms.add(m.MsgID, 0)
+			c.confirms.add(&m, 0)
 		case placeLate:
 			m.Late = true
 			fallthrough
@@ -312,6 +345,11 @@ func messageOf(p *clientpb.Message) Message {
 		ExpiresAt:  time.UnixMilli(p.ExpiresAtMs),
 		Stream:     p.Stream,
 		TargetSeq:  p.TargetSeq,
+		Kind:       MessageKind(p.Kind),
+		Receipt:    p.Receipt,
+	}
+	if p.OriginalTo != nil {
+		m.To = User{Domain: strings.Clone(p.OriginalTo.Domain), UID: strings.Clone(p.OriginalTo.Uid)}
 	}
 	if p.From != nil {
 		m.From = User{Domain: strings.Clone(p.From.Domain), UID: strings.Clone(p.From.Uid)}

@@ -84,7 +84,11 @@ func (q *appQueue) tell(n notice) {
 func (q *appQueue) show(r Received) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.items = append(q.items, &item{Received: r, lane: markKey(&r.Message)})
+	lane := markKey(&r.Message)
+	if r.Message.OnlineOnly {
+		lane.Target = "online" // it is never refused, and does not wait behind what was
+	}
+	q.items = append(q.items, &item{Received: r, lane: lane})
 	q.runLocked()
 }
 
@@ -164,8 +168,12 @@ func (q *appQueue) callNotice(n notice) {
 
 func (q *appQueue) callMessage(it *item) {
 	c := q.c
-	err := guard(func() error { return c.cfg.OnMessage(c.ctx, it.Message) })
+	err := guard(func() error { return c.present(&it.Message) })
 	it.attempts++
+	if err != nil && it.Message.OnlineOnly {
+		c.log.Warn("online-only push failed", "from", it.Message.From.String(), "type", it.Message.Type, "error", err)
+		err = nil
+	}
 	if err != nil && c.ctx.Err() != nil {
 		return // the Client closes: the message stays unshown
 	}
@@ -185,6 +193,19 @@ func (q *appQueue) callMessage(it *item) {
 	q.mu.Lock()
 	q.shown = append(q.shown, it)
 	q.mu.Unlock()
+}
+
+// present calls the callback that m is for. A receipt that an earlier process took and this one does not want counts as shown.
+func (c *Client) present(m *Message) error {
+	switch {
+	case m.Kind != KindReceipt:
+		return c.cfg.OnMessage(c.ctx, *m)
+	case c.cfg.OnReceipt != nil:
+		return c.cfg.OnReceipt(c.ctx, Receipt{
+			ClientMsgID: m.ClientMsgID, By: m.From, ByDevice: m.FromDevice, At: m.CreatedAt, MaybeRepeated: m.MaybeRepeated,
+		})
+	}
+	return nil
 }
 
 // guard turns a panic into an error, so that the app's mistake over one message does not end the process.

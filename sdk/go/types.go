@@ -107,6 +107,15 @@ type Outgoing struct {
 	Copy    bool          // this user's devices of other classes get a copy, if the message is accepted
 }
 
+// Receipt tells that a message of this user that asked for it was confirmed, by the first of the receiver's device classes.
+type Receipt struct {
+	ClientMsgID   ClientMsgID // of the message
+	By            User
+	ByDevice      Device
+	At            time.Time // by the server's clock
+	MaybeRepeated bool      // as a Message's
+}
+
 // Message is one received message. Content belongs to the app.
 type Message struct {
 	MsgID         uint64 // the server's id of the inbox row
