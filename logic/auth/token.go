@@ -40,7 +40,7 @@ func (r *Ring) Mint(user store.UserKey, class store.DeviceClass, expiresAt time.
 	return []byte(signed), nil
 }
 
-// Authenticator proves users by tokens of a ring. It calls nobody and is safe for concurrent use.
+// Authenticator proves users by tokens of a ring, which are Gatepost's own. It calls nobody and is safe for concurrent use.
 type Authenticator struct {
 	ring   *Ring
 	parser *jwt.Parser
@@ -71,10 +71,8 @@ func (a *Authenticator) Authenticate(_ context.Context, user store.UserKey, clas
 		return secret, nil
 	})
 	switch {
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return status.Wrap(status.TokenExpired, err, "the token has expired")
 	case err != nil:
-		return status.Wrap(status.BadToken, err, "the token is not valid")
+		return refusalOf(err)
 	case c.Subject != user.UID || c.Domain != user.Domain:
 		return status.New(status.BadToken, "the token is of another user")
 	case c.Class != 0 && c.Class != class:
