@@ -7,8 +7,11 @@ import (
 	"io"
 
 	"github.com/cloudwego/kitex/pkg/endpoint"
+	"github.com/cloudwego/kitex/pkg/remote"
+	"github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/pkg/streaming"
 )
 
@@ -24,6 +27,8 @@ func (b *budget) middleware(next endpoint.Endpoint) endpoint.Endpoint {
 		}
 		s := &bounded{Stream: args.Stream, budget: b}
 		args.Stream = s
+		// A client that could read a compressed answer says so; Kitex fails the call when it has no such compressor.
+		remote.SetSendCompressor(rpcinfo.GetRPCInfo(ctx), encoding.Identity)
 		defer s.release()
 		return next(ctx, req, resp)
 	}

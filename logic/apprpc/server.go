@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/bytedance/gopkg/cloud/metainfo"
-	"github.com/cloudwego/kitex/pkg/limit"
+	"github.com/cloudwego/kitex/pkg/limiter"
 	"github.com/cloudwego/kitex/pkg/remote/codec"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -52,7 +52,7 @@ func NewServer(addr string, node UseCases, logger *slog.Logger) (*Server, error)
 		return appserver.NewServer(&edge{node: node, logger: logger}, append(options,
 			server.WithCodec(codec.NewDefaultCodecWithSizeLimit(maxBodyBytes)), // of TTHeader; gRPC's is in bounded
 			server.WithMiddleware(bodies.middleware),
-			server.WithLimit(&limit.Option{MaxConnections: maxConnections}),
+			server.WithConnectionLimiter(limiter.NewConnectionLimiter(maxConnections)), // WithLimit would leave a goroutine behind
 			server.WithGRPCMaxConcurrentStreams(maxStreams),
 			server.WithGRPCMaxHeaderListSize(maxHeaderBytes),
 			server.WithGRPCKeepaliveParams(grpc.ServerKeepalive{Time: time.Minute, Timeout: 20 * time.Second}),
