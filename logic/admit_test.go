@@ -310,7 +310,7 @@ func TestUnknownReceivers(t *testing.T) {
 	w.devices.mu.Lock()
 	w.devices.err = store.ErrUnavailable
 	w.devices.mu.Unlock()
-	wantCodes(t, w.handle(c2cFrame(t, "ann", 1, "bob", 3), c2cFrame(t, "eve", 2, "dan", 2)), status.OK, status.Unavailable) // who was known is remembered
+	wantCodes(t, w.handle(c2cFrame(t, "ann", 1, "bob", 3), c2cFrame(t, "ann", 1, "dan", 2)), status.OK, status.Unavailable) // who was known is remembered
 	w.devices.mu.Lock()
 	w.devices.err, w.devices.logins = nil, []store.Device{{Owner: w.user("dan")}}
 	w.devices.mu.Unlock()
@@ -348,8 +348,8 @@ func TestRatesOfTheDomain(t *testing.T) {
 	w := newWorld(t, withDomain(d))
 	frozen := time.Now()
 	w.node.now = func() time.Time { return frozen }
-	answers := w.handle(c2cFrame(t, "ann", 1, "bob", 1), c2cFrame(t, "ann", 1, "bob", 2), c2cFrame(t, "ann", 1, "bob", 3), c2cFrame(t, "eve", 2, "bob", 4))
-	wantCodes(t, answers, status.OK, status.OK, status.OK, status.Overloaded)
+	answers := w.handle(c2cFrame(t, "ann", 1, "bob", 1), c2cFrame(t, "ann", 1, "bob", 2), c2cFrame(t, "ann", 1, "bob", 3), c2cFrame(t, "ann", 1, "bob", 4))
+	wantCodes(t, answers, status.OK, status.OK, status.OK, status.Overloaded) // what came before it is not held back
 	if r := decode[clientpb.Refusal](t, answers[3]); r.RetryAfterMs == 0 {
 		t.Errorf("%+v", r)
 	}
@@ -461,5 +461,20 @@ func TestSetDomainsUnderLoad(t *testing.T) {
 	}
 	if len(next) != 4 || asked.Load() == 0 {
 		t.Errorf("%v, %d questions", next, asked.Load())
+	}
+}
+
+func TestStreamClosesBehindTheFrameThatFailed(t *testing.T) {
+	var g guards
+	place := func() *streamGuard { return g.of(1, clientpb.Cmd_CMD_C2C, false) }
+	first, second, third := place(), place(), place()
+	second.close()
+	third.close()
+	if first.isClosed() || !second.isClosed() || !third.isClosed() || !place().isClosed() {
+		t.Error("the second frame did not close the stream from itself on")
+	}
+	first.close()
+	if !first.isClosed() || !place().isClosed() {
+		t.Error("the first frame did not close the stream")
 	}
 }
