@@ -48,7 +48,7 @@ type Config struct {
 type Timing struct {
 	Dial           time.Duration // 10s: connect, TLS and hello
 	Login          time.Duration // 30s: token and LOGIN
-	Request        time.Duration // 15s: an answer that takes longer means that the connection is dead
+	Request        time.Duration // 15s: an answer that takes longer means that the connection is dead, one four times as long if other bytes arrive
 	Keepalive      time.Duration // 0: as the gate says
 	BackoffBase    time.Duration // 500ms: full jitter between 0 and base·2ⁿ …
 	BackoffCap     time.Duration // 60s: … and at most this

@@ -3,6 +3,7 @@ package gatepost
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
@@ -29,9 +30,10 @@ type conn struct {
 	counter  uint64 // of its LOGIN
 	requests map[uint32]*request
 	lastSent time.Time
-	lastSeen time.Time
 
 	// any goroutine
+	began   time.Time    // fixed
+	heard   atomic.Int64 // when the last byte arrived: nanoseconds after began
 	mu      sync.Mutex
 	sealer  wire.Sealer
 	out     []byte // sealed frames that wait for the writer
@@ -41,6 +43,7 @@ type conn struct {
 // request is a frame that waits for its answer.
 type request struct {
 	deadline time.Time
+	timeout  time.Duration
 	// answer runs on the loop. body is valid until it returns; it is a Refusal unless code is OK, and err says so then.
 	answer func(code status.Code, body []byte, err *Error)
 }
@@ -51,14 +54,38 @@ type frame struct {
 	body *wire.Buffer
 }
 
+// hearing reads from a connection, and notes when.
+type hearing struct{ c *conn }
+
+func (h hearing) Read(p []byte) (int, error) {
+	n, err := h.c.nc.Read(p)
+	if n > 0 {
+		h.c.heard.Store(int64(time.Since(h.c.began)))
+	}
+	return n, err
+}
+
+// patience is how many time-outs an answer may take on a connection that brings other bytes meanwhile.
+const patience = 4
+
+// overdue reports whether r's answer is missing for so long that the connection counts as dead: nothing at all arrives any more, or
+// the answer does not although other bytes do. A thin line may need more than one time-out for a large answer.
+func (c *conn) overdue(r *request, now time.Time) bool {
+	if !now.After(r.deadline) {
+		return false
+	}
+	silence := now.Sub(c.began.Add(time.Duration(c.heard.Load())))
+	return silence >= r.timeout || now.After(r.deadline.Add((patience-1)*r.timeout))
+}
+
 // read hands on frames until the connection fails, which it returns. deliver reports whether the client still lives.
 func (c *conn) read(deliver func(frame) bool) error {
 	for {
-		h, err := wire.ReadHeader(c.nc, &c.scratch)
+		h, err := wire.ReadHeader(hearing{c}, &c.scratch)
 		if err != nil {
 			return err
 		}
-		body, err := wire.ReadBody(c.nc, h, limits.BodyToClientBytes+wire.SealOverhead)
+		body, err := wire.ReadBody(hearing{c}, h, limits.BodyToClientBytes+wire.SealOverhead)
 		if err != nil {
 			return err
 		}

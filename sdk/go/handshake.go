@@ -134,7 +134,7 @@ func (cfg *Config) hello(nc net.Conn, key *Key) (*conn, error) {
 		seq:          1,
 		requests:     map[uint32]*request{},
 		lastSent:     now,
-		lastSeen:     now,
+		began:        now,
 	}, nil
 }
 

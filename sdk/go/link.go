@@ -24,6 +24,7 @@ type link struct {
 
 	dialing context.CancelFunc // nil: no dialer is under way
 	dial    uint64             // number of the last dialer; an older one is not heard
+	logins  uint64             // that succeeded
 
 	conn        *conn // nil: none
 	loggedIn    bool
@@ -134,7 +135,7 @@ func (c *Client) request(cmd clientpb.Cmd, flags wire.Flags, body any, timeout t
 	}
 	conn, now := c.link.conn, time.Now()
 	conn.seq++
-	conn.requests[conn.seq] = &request{deadline: now.Add(timeout), answer: answer}
+	conn.requests[conn.seq] = &request{deadline: now.Add(timeout), timeout: timeout, answer: answer}
 	conn.lastSent = now
 	c.link.keepaliveAt = now.Add(c.keepaliveWait())
 	conn.send(wire.Header{Flags: flags, Cmd: uint16(cmd), Seq: conn.seq}, b)
@@ -146,7 +147,6 @@ func (c *Client) handle(conn *conn, f frame) {
 	if c.link.conn != conn {
 		return
 	}
-	conn.lastSeen = time.Now()
 	body := f.body.Bytes()
 	if f.IsResponse() {
 		if r := conn.requests[f.Seq]; r != nil {
@@ -219,6 +219,7 @@ func (c *Client) loginAnswered(code status.Code, body []byte, err *Error) {
 		c.lost(fmt.Errorf("decode answer to LOGIN"))
 	default:
 		l.loggedIn, l.loggedInAt, l.renewed = true, time.Now(), false
+		l.logins++
 		c.setServerTime(answer.ServerTimeMs)
 		c.pull.begin()
 	}
@@ -340,7 +341,7 @@ func (c *Client) watch(now time.Time) time.Time {
 	} else if !now.Before(l.sweepAt) {
 		l.sweepAt = now.Add(c.sweepEvery())
 		for _, r := range l.conn.requests {
-			if now.After(r.deadline) {
+			if l.conn.overdue(r, now) {
 				c.lost(&Error{Code: status.Timeout, Reason: "the gate did not answer in time"})
 				return l.retryAt
 			}

@@ -31,6 +31,7 @@ type ordered struct {
 	next     int    // entries[:next] are out in this round
 	backoff  backoff
 	resendAt time.Time
+	asked    bool      // the server named resendAt: it holds over a reconnect too
 	expireAt time.Time // when the next entry's time to live may end; zero: none waits whose does
 	resends  uint64    // frames that were not the first of their entry
 }
@@ -210,12 +211,12 @@ func (c *Client) entryAnswered(o *ordered, e *entry, round uint64, code status.C
 		c.settleEntry(e, &Outcome{Code: uint16(code), Reason: err.Reason})
 	case round == o.round:
 		o.closeStream()
-		o.resendAt = time.Now().Add(o.backoff.next(err.RetryAfter))
+		o.resendAt, o.asked = time.Now().Add(o.backoff.next(err.RetryAfter)), err.RetryAfter > 0
 		return
 	case round == o.round-1 && !o.open && err.RetryAfter > 0:
 		// The refusal that closed the stream may come after a STREAM_CLOSED of a frame behind it; it knows how long to wait.
 		if at := time.Now().Add(min(err.RetryAfter, maxRetryAfter)); at.After(o.resendAt) {
-			o.resendAt = at
+			o.resendAt, o.asked = at, true
 		}
 		return
 	default:
@@ -251,10 +252,13 @@ func (o *ordered) closeStream() {
 	o.expireAt = time.Now() // what was out waits again
 }
 
-// interrupted is called when the connection ends: all that has no outcome goes again on the next one.
+// interrupted is called when the connection ends: all that has no outcome goes again on the next one, at once unless the server has
+// named a time.
 func (o *ordered) interrupted() {
 	o.closeStream()
-	o.resendAt = time.Time{}
+	if !o.asked {
+		o.resendAt = time.Time{}
+	}
 }
 
 // settleEntry keeps e's outcome and tells it once it is kept. An entry that has one already keeps that.
