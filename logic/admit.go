@@ -21,6 +21,9 @@ func (n *Node) admit(s *sending) *status.Error {
 	if n.bound.isFull(s.row.Owner) {
 		return status.New(status.InboxFull, "the receiver has too many messages that he has not confirmed")
 	}
+	if s.copy != nil && n.bound.isFull(s.copy.Owner) {
+		return status.New(status.InboxFull, "the sender's other devices have too many messages that they have not confirmed")
+	}
 	if !n.ids.ready() {
 		return status.New(status.Unavailable, "this node takes no messages now")
 	}

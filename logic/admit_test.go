@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/logic/hook"
 	"github.com/gatepost/gatepost/mq"
 	"github.com/gatepost/gatepost/store"
 )
@@ -300,6 +303,59 @@ func TestHookQueueIsBoundedForEachDomain(t *testing.T) {
 	wantCodes(t, <-done, repeat(status.OK, 3)...)
 }
 
+// The hook of a domain by HTTP: it is away, its breaker opens, and closes when it is back.
+func TestHookIsAwayAndComesBack(t *testing.T) {
+	var away atomic.Bool
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		if away.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, `{"allow":true}`)
+	}))
+	defer server.Close()
+	h, err := hook.New(hook.Config{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	w := newWorld(t, withDomain(&Domain{MayWrite: h}))
+	send := func(n uint64) status.Code { return status.Code(w.handle(c2cFrame(t, "ann", 1, "bob", n))[0].Status) }
+	if got := send(1); got != status.OK {
+		t.Fatal(got)
+	}
+	away.Store(true)
+	for range 20 {
+		if got := send(2); got != status.Unavailable {
+			t.Fatal(got)
+		}
+	}
+	if n := asked.Load(); n >= 20 {
+		t.Errorf("asked %d times while it was away", n)
+	}
+	away.Store(false)
+	eventually(t, "it is asked again", func() bool { return send(2) == status.OK })
+}
+
+// A node that is told to stop at once waits for no hook.
+func TestStopWhileAHookHangs(t *testing.T) {
+	hook := newBlockingHook(func(_, _ store.UserKey) bool { return true })
+	w := newWorld(t, withDomain(&Domain{MayWrite: hook}))
+	out := make(chan []*logicpb.Answer)
+	go func() { out <- w.handle(c2cFrame(t, "ann", 1, "bob", 1)) }()
+	<-hook.entered
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := w.node.Stop(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("stop: %v", err)
+	}
+	if c := status.Code((<-out)[0].Status); c.Final() {
+		t.Errorf("answered %v", c)
+	}
+}
+
 func TestUnknownReceivers(t *testing.T) {
 	w := newWorld(t, withDomain(&Domain{RefuseUnknown: true}))
 	w.devices.mu.Lock()
@@ -477,4 +533,16 @@ func TestStreamClosesBehindTheFrameThatFailed(t *testing.T) {
 	if !first.isClosed() || !place().isClosed() {
 		t.Error("the first frame did not close the stream")
 	}
+}
+
+func TestCopiesCountForTheSendersInbox(t *testing.T) {
+	w := newWorld(t, nil)
+	b := w.node.bound
+	b.mu.Lock()
+	s := b.stateLocked(w.user("ann"))
+	s.full, s.counted = true, w.now().Add(time.Hour)
+	b.mu.Unlock()
+	m := message("bob", 1)
+	m.Copy = &clientpb.CopyNumber{Stream: 77, TargetSeq: 1}
+	wantCodes(t, w.handle(frame(t, "ann", 1, clientpb.Cmd_CMD_C2C, m), c2cFrame(t, "ann", 1, "bob", 2)), status.InboxFull, status.OK)
 }

@@ -222,6 +222,30 @@ func TestSlowAuthenticatorIsBoundedAndAlone(t *testing.T) {
 	}
 }
 
+// A change of the table frees nothing that is in use.
+func TestLoginSlotsStayOverAChange(t *testing.T) {
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	d := &Domain{Auth: authFunc(func(ctx context.Context, _ store.UserKey, _ []byte) error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	})}
+	w := newWorld(t, func(_ *world, s *setup) {
+		s.cfg.LoginConcurrency, s.cfg.LoginTimeout = 1, 50*time.Millisecond
+		s.deps.Domains = Domains{ByName: map[string]*Domain{"d": d}, Other: d}
+	})
+	first := make(chan *logicpb.Answer)
+	go func() { first <- w.login(1, loginOf("ann", 1, 1)) }()
+	<-entered
+	if err := w.node.SetDomains(Domains{ByName: map[string]*Domain{"d": {Auth: anyone}}, Other: d}); err != nil {
+		t.Fatal(err)
+	}
+	wantCodes(t, []*logicpb.Answer{w.login(2, loginOf("bob", 1, 1))}, status.Overloaded)
+	close(release)
+	wantCodes(t, []*logicpb.Answer{<-first}, status.OK)
+	wantCodes(t, []*logicpb.Answer{w.login(3, loginOf("bob", 1, 2))}, status.OK)
+}
+
 func TestLogout(t *testing.T) {
 	w := newWorld(t, nil)
 	r := w.online("ann", 1, 1, 100)

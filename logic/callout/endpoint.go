@@ -21,7 +21,7 @@ const DefaultTimeout = time.Second
 // Config of an endpoint.
 type Config struct {
 	URL         string        // http or https
-	Timeout     time.Duration // of one question, with the wait for its turn; 0: DefaultTimeout
+	Timeout     time.Duration // of one question, from its turn on; 0: DefaultTimeout
 	Concurrency int           // questions at once; 0: as many as the caller likes
 }
 
@@ -74,7 +74,7 @@ func New(cfg Config) (*Endpoint, error) {
 func (e *Endpoint) Close() { e.client.CloseIdleConnections() }
 
 // Ask posts question as JSON and hands the answer to read, which says by an error that it is none. An error of Ask: there was no
-// answer, and another try may have one. *OpenError: nobody was asked.
+// answer, and another try may have one. *OpenError: nobody was asked. A turn is waited for until ctx ends.
 func (e *Endpoint) Ask(ctx context.Context, question any, read func(status int, body []byte) error) error {
 	if err := e.breaker.Check(); err != nil {
 		return err // no turn is waited for
@@ -83,8 +83,6 @@ func (e *Endpoint) Ask(ctx context.Context, question any, read func(status int, 
 	if err != nil {
 		return fmt.Errorf("encode the question: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.timeout)
-	defer cancel()
 	if e.turns != nil {
 		select {
 		case e.turns <- struct{}{}:
@@ -97,6 +95,8 @@ func (e *Endpoint) Ask(ctx context.Context, question any, read func(status int, 
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, e.timeout)
+	defer cancel()
 	result := Failed // also when read panics
 	defer func() { leave(result) }()
 	err = e.post(ctx, body, read)

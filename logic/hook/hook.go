@@ -16,7 +16,7 @@ import (
 // Config of a hook. All but URL may be zero.
 type Config struct {
 	URL         string
-	Timeout     time.Duration // of one question; 0: one second
+	Timeout     time.Duration // of one question, from its turn on; 0: one second
 	Concurrency int           // questions at once; 0: DefaultConcurrency
 	Remember    time.Duration // how long an answer counts, whatever it was; 0: each message is asked about
 	Most        int           // answers that are remembered; 0: DefaultMost. Beyond it the oldest ones are forgotten
