@@ -44,8 +44,22 @@ func (e *AppError) Error() string {
 
 func (e *AppError) Unwrap() error { return e.cause }
 
+// String labels metrics.
+func (f AppFault) String() string {
+	return [...]string{"invalid", "unauthenticated", "denied", "exhausted", "unavailable", "internal"}[min(f, AppInternal)]
+}
+
+// maxAppTargets bounds the users of one call.
+const maxAppTargets = maxSpend
+
+// appMethod labels metrics and logs.
+type appMethod string
+
 const (
-	maxAppTargets = 1000
+	appPush     appMethod = "push"
+	appPresence appMethod = "presence"
+	appKick     appMethod = "kick"
+	appToken    appMethod = "token"
 )
 
 // caller is an app-server whose key was found good.
@@ -76,13 +90,15 @@ func (n *Node) enterApp(ctx context.Context, key, right, domain string) (c calle
 	return caller{keyID: k.ID, domain: k.Domain}, n.calls.leave, nil
 }
 
-// appResult ends a call: it keeps a nil *AppError from becoming an error, and tells the log of what is our fault.
-func appResult[T any](n *Node, method string, c caller, res *T, refusal *AppError) (*T, error) {
+// appResult ends a call: it counts it, keeps a nil *AppError from becoming an error, and tells the log of what is not the caller's fault.
+func appResult[T any](n *Node, method appMethod, c caller, res *T, refusal *AppError) (*T, error) {
 	if refusal == nil {
+		n.metrics.appCalls.WithLabelValues(string(method), "ok").Inc()
 		return res, nil
 	}
+	n.metrics.appCalls.WithLabelValues(string(method), refusal.Fault.String()).Inc()
 	if refusal.cause != nil || refusal.Fault == AppInternal {
-		n.logger.Warn("a call of an app-server failed", slog.String("method", method), slog.String("domain", c.domain),
+		n.logger.Warn("a call of an app-server failed", slog.String("method", string(method)), slog.String("domain", c.domain),
 			slog.String("key_id", c.keyID), slog.Any("error", refusal))
 	}
 	return nil, refusal

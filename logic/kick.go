@@ -22,11 +22,11 @@ const kicksAtOnce = 16
 func (n *Node) Kick(ctx context.Context, key string, req *appserverpb.KickRequest) (*appserverpb.KickResponse, error) {
 	c, leave, refusal := n.enterApp(ctx, key, RightKick, req.Domain)
 	if refusal != nil {
-		return appResult[appserverpb.KickResponse](n, "kick", c, nil, refusal)
+		return appResult[appserverpb.KickResponse](n, appKick, c, nil, refusal)
 	}
 	defer leave()
 	res, refusal := n.kickUser(ctx, c, req)
-	return appResult(n, "kick", c, res, refusal)
+	return appResult(n, appKick, c, res, refusal)
 }
 
 func (n *Node) kickUser(ctx context.Context, c caller, req *appserverpb.KickRequest) (*appserverpb.KickResponse, *AppError) {

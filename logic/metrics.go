@@ -32,6 +32,8 @@ type metrics struct {
 	uplinks         prometheus.Counter
 	uplinkFailures  prometheus.Counter
 	uplinkSeconds   prometheus.Histogram
+	events          prometheus.Counter
+	eventsDropped   prometheus.Counter
 	confirmed       prometheus.Counter
 	receipts        prometheus.Counter
 	pulled          prometheus.Counter
@@ -52,6 +54,9 @@ type metrics struct {
 	hookAway        prometheus.Counter
 	lanes           *prometheus.GaugeVec
 
+	appCalls    *prometheus.CounterVec
+	pushTargets *prometheus.CounterVec
+
 	all []prometheus.Collector
 }
 
@@ -70,7 +75,9 @@ func newMetrics(ready func() bool) *metrics {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "gatepost", Subsystem: "logic", Name: "answers_total", Help: "Answered frames by status."}, []string{"status"})
 	m.answers = &answerCounter{vec: answers, ok: answers.WithLabelValues(status.OK.String())}
 	m.lanes = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "gatepost", Subsystem: "logic", Name: "lane_items", Help: "What waits in the lanes."}, []string{"lane"})
-	m.all = append(m.all, answers, m.lanes, prometheus.NewGaugeFunc(
+	m.appCalls = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "gatepost", Subsystem: "logic", Name: "app_calls_total", Help: "Calls of app-servers by method and result."}, []string{"method", "result"})
+	m.pushTargets = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "gatepost", Subsystem: "logic", Name: "push_targets_total", Help: "Targets of pushes by outcome."}, []string{"outcome"})
+	m.all = append(m.all, answers, m.lanes, m.appCalls, m.pushTargets, prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Namespace: "gatepost", Subsystem: "logic", Name: "ready", Help: "1 while this node takes messages."},
 		func() float64 {
 			if ready() {
@@ -85,6 +92,8 @@ func newMetrics(ready func() bool) *metrics {
 	m.uplinks = counter("uplinks_total", "Reports that a topic has taken.")
 	m.uplinkFailures = counter("uplink_failures_total", "Reports that a topic refused or could not take.")
 	m.uplinkSeconds = histogram("uplink_seconds", "Time of one report in the producer.", prometheus.ExponentialBuckets(0.00025, 2, 15))
+	m.events = counter("events_total", "Events about users that a topic has taken.")
+	m.eventsDropped = counter("events_dropped_total", "Events about users that were dropped: too many, or not taken.")
 	m.confirmed = counter("confirmed_ids_total", "Message ids in committed confirmations.")
 	m.receipts = counter("receipts_total", "Receipts that were stored.")
 	m.pulled = counter("pulled_messages_total", "Messages answered to pulls.")

@@ -14,11 +14,11 @@ import (
 func (n *Node) Presence(ctx context.Context, key string, req *appserverpb.PresenceRequest) (*appserverpb.PresenceResponse, error) {
 	c, leave, refusal := n.enterApp(ctx, key, RightPresence, req.Domain)
 	if refusal != nil {
-		return appResult[appserverpb.PresenceResponse](n, "presence", c, nil, refusal)
+		return appResult[appserverpb.PresenceResponse](n, appPresence, c, nil, refusal)
 	}
 	defer leave()
 	res, refusal := n.whoIsOnline(ctx, c.domain, req.Uids)
-	return appResult(n, "presence", c, res, refusal)
+	return appResult(n, appPresence, c, res, refusal)
 }
 
 func (n *Node) whoIsOnline(ctx context.Context, domain string, uids []string) (*appserverpb.PresenceResponse, *AppError) {

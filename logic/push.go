@@ -27,25 +27,48 @@ const (
 func (n *Node) Push(ctx context.Context, key string, req *appserverpb.PushRequest) (*appserverpb.PushResponse, error) {
 	c, leave, refusal := n.enterApp(ctx, key, RightPush, req.Domain)
 	if refusal != nil {
-		return appResult[appserverpb.PushResponse](n, "push", c, nil, refusal)
+		return appResult[appserverpb.PushResponse](n, appPush, c, nil, refusal)
 	}
 	defer leave()
-	p, refusal := n.checkPush(c.domain, req)
+	res, refusal := n.push(ctx, c.domain, req)
+	return appResult(n, appPush, c, res, refusal)
+}
+
+func (n *Node) push(ctx context.Context, domain string, req *appserverpb.PushRequest) (*appserverpb.PushResponse, *AppError) {
+	p, refusal := n.checkPush(domain, req)
 	if refusal != nil {
-		return appResult[appserverpb.PushResponse](n, "push", c, nil, refusal)
+		return nil, refusal
 	}
-	if e := n.spend(c.domain, ratePushes, len(p.users)); e != nil {
-		return appResult[appserverpb.PushResponse](n, "push", c, nil, appErrorf(AppExhausted, "%s", e.Reason))
+	if e := n.spend(domain, ratePushes, len(p.users)); e != nil {
+		return nil, appErrorf(AppExhausted, "%s", e.Reason)
 	}
 	if !n.pushes.acquire(p) {
-		return appResult[appserverpb.PushResponse](n, "push", c, nil, appErrorf(AppExhausted, "too many pushes are on their way"))
+		return nil, appErrorf(AppExhausted, "too many pushes are on their way")
 	}
 	if req.OnlineOnly {
 		n.pushOnline(ctx, p)
 	} else {
 		n.pushDurable(p)
 	}
-	return &appserverpb.PushResponse{Results: p.await(ctx, n.cfg.HandleTimeout)}, nil
+	res := &appserverpb.PushResponse{Results: p.await(ctx, n.cfg.HandleTimeout)}
+	for _, r := range res.Results {
+		n.metrics.pushTargets.WithLabelValues(pushLabel(r)).Inc()
+	}
+	return res, nil
+}
+
+// pushLabel labels metrics.
+func pushLabel(r *appserverpb.PushResult) string {
+	switch r.Outcome {
+	case appserverpb.PushOutcome_PUSH_ACCEPTED:
+		return "accepted"
+	case appserverpb.PushOutcome_PUSH_SENT:
+		return "sent"
+	case appserverpb.PushOutcome_PUSH_NOT_ONLINE:
+		return "not online"
+	default:
+		return status.Code(r.Status).String()
+	}
 }
 
 // pushing is one push on its way: a place for each target's outcome.

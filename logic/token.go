@@ -19,11 +19,11 @@ const (
 func (n *Node) Token(ctx context.Context, key string, req *appserverpb.TokenRequest) (*appserverpb.TokenResponse, error) {
 	c, leave, refusal := n.enterApp(ctx, key, RightToken, req.Domain)
 	if refusal != nil {
-		return appResult[appserverpb.TokenResponse](n, "token", c, nil, refusal)
+		return appResult[appserverpb.TokenResponse](n, appToken, c, nil, refusal)
 	}
 	defer leave()
 	res, refusal := n.mint(c.domain, req)
-	return appResult(n, "token", c, res, refusal)
+	return appResult(n, appToken, c, res, refusal)
 }
 
 func (n *Node) mint(domain string, req *appserverpb.TokenRequest) (*appserverpb.TokenResponse, *AppError) {
