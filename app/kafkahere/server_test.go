@@ -57,6 +57,7 @@ func startServer(t *testing.T, cfg kafkahere.Config) *kafkahere.Server {
 func configOf(address string) kafka.Config {
 	cfg := kafka.Default()
 	cfg.Brokers = []string{address}
+	cfg.Retention = time.Hour
 	return cfg
 }
 
@@ -349,7 +350,7 @@ func TestTrimmerRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !states[0].Exists || states[0].Partitions != 4 || states[0].Retention != -1 || states[1].Exists {
+	if !states[0].Exists || states[0].Partitions != 4 || states[0].Retention == time.Hour || states[1].Exists {
 		t.Errorf("topics %+v", states)
 	}
 }

@@ -1,0 +1,265 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/gatepost/gatepost/idl/event"
+	"github.com/gatepost/gatepost/mq"
+	"github.com/gatepost/gatepost/mq/kafka"
+)
+
+// Errors that pass are tried again, in order; a batch that was written although the broker said otherwise is not written twice.
+func TestPassingErrors(t *testing.T) {
+	for _, fault := range []*kerr.Error{
+		kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut,
+		kerr.KafkaStorageError, kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.UnknownTopicOrPartition, kerr.DuplicateSequenceNumber,
+	} {
+		t.Run(fault.Message, func(t *testing.T) {
+			cluster, cfg := startKafka(t)
+			p := startProducer(t, cfg, "orders")
+			var o outcomes
+			o.produce(p, report("orders", "anna", 0))
+			o.wait(t)
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: fault, Count: 2})
+			want := []string{"anna-0"}
+			for n := 1; n < 50; n++ {
+				r := report("orders", "anna", n)
+				want = append(want, r.Event.ID)
+				o.produce(p, r)
+			}
+			for id, err := range o.wait(t) {
+				if err != nil {
+					t.Errorf("%s: %v", id, err)
+				}
+			}
+			if diff := cmp.Diff(want, idsOf(consume(t, cfg, "orders"))); diff != "" {
+				t.Errorf("(-want +stored):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The brokers name the bad records of a batch: these alone are refused.
+func TestRecordErrors(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	p := startProducer(t, cfg, "orders")
+	var asked atomic.Int32
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r := request.(*kmsg.ProduceRequest)
+		var batch kmsg.RecordBatch
+		if err := batch.ReadFrom(r.Topics[0].Partitions[0].Records); err != nil || batch.NumRecords < 10 || asked.Add(1) > 1 {
+			return nil, nil, false
+		}
+		return produceAnswer(r, kerr.InvalidRecord.Code, 3, 5), nil, true
+	})
+	var o outcomes
+	entered, gate := make(chan struct{}), make(chan struct{})
+	first := report("orders", "anna", 0)
+	first.Closed = func() bool { close(entered); <-gate; return false } // the others gather behind it
+	o.produce(p, first)
+	<-entered
+	var want []string
+	for n := 1; n <= 20; n++ {
+		o.produce(p, report("orders", "anna", n))
+	}
+	close(gate)
+	var refused []string
+	for n := range 21 {
+		id := "anna-" + strconv.Itoa(n)
+		switch err := o.wait(t)[id]; {
+		case err == nil:
+			want = append(want, id)
+		case errors.Is(err, mq.ErrRefused) && !errors.Is(err, mq.ErrTooLarge):
+			refused = append(refused, id)
+		default:
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if !slices.Equal(refused, []string{"anna-4", "anna-6"}) {
+		t.Errorf("refused: %q", refused)
+	}
+	if diff := cmp.Diff(want, idsOf(consume(t, cfg, "orders"))); diff != "" {
+		t.Errorf("(-want +stored):\n%s", diff)
+	}
+}
+
+// produceAnswer answers r for its one partition.
+func produceAnswer(r *kmsg.ProduceRequest, code int16, bad ...int32) *kmsg.ProduceResponse {
+	response := r.ResponseKind().(*kmsg.ProduceResponse)
+	topic := kmsg.NewProduceResponseTopic()
+	topic.Topic = r.Topics[0].Topic
+	partition := kmsg.NewProduceResponseTopicPartition()
+	partition.Partition = r.Topics[0].Partitions[0].Partition
+	partition.ErrorCode = code
+	for _, index := range bad {
+		e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
+		e.RelativeOffset = index
+		partition.ErrorRecords = append(partition.ErrorRecords, e)
+	}
+	topic.Partitions = append(topic.Partitions, partition)
+	response.Topics = append(response.Topics, topic)
+	return response
+}
+
+// A topic that never answers fails its records as unavailable, then at once, and holds up no other one; nothing that waited behind
+// a failed record is written; when it answers again, so does the producer.
+func TestHangingTopic(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	cfg.ProduceTimeout = 400 * time.Millisecond
+	p := startProducer(t, cfg, "orders", "second")
+	var hang atomic.Bool
+	hang.Store(true)
+	var requests atomic.Int32
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		if r := request.(*kmsg.ProduceRequest); r.Topics[0].Topic != "orders" || !hang.Load() {
+			return nil, nil, false
+		}
+		requests.Add(1)
+		cluster.KeepControl()
+		return nil, nil, true // no answer
+	})
+	var o, other outcomes
+	var failed atomic.Bool
+	for n := range 30 {
+		r := report("orders", "anna", n)
+		r.Closed = failed.Load
+		r.Done = func(err error) {
+			if err != nil {
+				failed.Store(true)
+			}
+		}
+		o.produce(p, r)
+		other.produce(p, report("second", "anna", n))
+	}
+	for id, err := range other.wait(t) {
+		if err != nil {
+			t.Errorf("second, %s: %v", id, err)
+		}
+	}
+	for id, err := range o.wait(t) {
+		if !errors.Is(err, mq.ErrUnavailable) && !errors.Is(err, mq.ErrClosed) {
+			t.Errorf("orders, %s: %v", id, err)
+		}
+	}
+	before := requests.Load()
+	var refused outcomes
+	refused.produce(p, report("orders", "bert", 0))
+	if err := refused.wait(t)["bert-0"]; !errors.Is(err, mq.ErrUnavailable) || mq.RetryAfter(err) <= 0 {
+		t.Errorf("with an open breaker: %v, retry after %v", err, mq.RetryAfter(err))
+	}
+	if got := requests.Load(); got != before {
+		t.Error("an open breaker let a request through")
+	}
+	hang.Store(false)
+	eventually(t, func() error {
+		var o outcomes
+		o.produce(p, report("orders", "anna", 100))
+		return o.wait(t)["anna-100"]
+	})
+	if got := idsOf(consume(t, cfg, "orders")); !slices.Equal(got, []string{"anna-100"}) {
+		t.Errorf("stored %q", got)
+	}
+}
+
+// One partition that fails holds up no other one of its topic.
+func TestOnePartitionFails(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	cfg.Partitions, cfg.ProduceTimeout = 4, 300*time.Millisecond
+	p := startProducer(t, cfg, "orders")
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Partitions: []int32{2}, Err: kerr.NotEnoughReplicas, Count: -1})
+	var o outcomes
+	for n := range 100 {
+		o.produce(p, report("orders", "u"+strconv.Itoa(n), 1))
+	}
+	stored := 0
+	for id, err := range o.wait(t) {
+		switch {
+		case err == nil:
+			stored++
+		case !errors.Is(err, mq.ErrUnavailable):
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	messages := consume(t, cfg, "orders")
+	if stored < 40 || stored == 100 || len(messages) != stored {
+		t.Errorf("%d are acknowledged, %d stored", stored, len(messages))
+	}
+	for _, m := range messages {
+		if m.Partition == 2 {
+			t.Errorf("%s is in the partition that failed", header(m, event.ID))
+		}
+	}
+}
+
+// The producer starts without Kafka, refuses, and ends; each record has its outcome.
+func TestNobodyListens(t *testing.T) {
+	cfg := kafka.Default()
+	l := listen(t)
+	cfg.Brokers = []string{l.Addr().String()}
+	closes(t, l.Close)
+	p, err := kafka.NewProducer(cfg, kafka.Deps{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.SetTopics([]string{"orders"})
+	var o outcomes
+	for n := range 10 {
+		r := report("orders", "anna", n)
+		r.Done = func(error) { panic("the callback's own") }
+		if n%2 == 0 {
+			r.Done = nil
+		}
+		o.produce(p, r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := p.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	after := report("orders", "anna", 99)
+	told := make(chan error, 1)
+	after.Done = func(err error) { told <- err }
+	p.Produce(after)
+	if err := <-told; !errors.Is(err, mq.ErrUnavailable) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// Close that runs out of time fails what is left, each once.
+func TestCloseWithHangingKafka(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	p := startProducer(t, cfg, "orders")
+	arrived := make(chan struct{}, 100)
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		arrived <- struct{}{}
+		return nil, nil, true
+	})
+	var o outcomes
+	for n := range 20 {
+		o.produce(p, report("orders", "anna", n))
+	}
+	<-arrived
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close() = %v", err)
+	}
+	for id, err := range o.wait(t) {
+		if !errors.Is(err, mq.ErrUnavailable) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
