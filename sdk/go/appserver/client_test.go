@@ -36,7 +36,7 @@ func TestCalls(t *testing.T) {
 		if !slices.Equal(res.Users, want) {
 			t.Errorf("%+v", res.Users)
 		}
-		if r := p.pushes[0]; r.ClientMsgId != res.ID || r.Type != "t" || string(r.Content) != "hi" || r.TtlMs != 2 || len(r.Uids) != 2 {
+		if r := p.asked()[0]; r.ClientMsgId != res.ID || r.Type != "t" || string(r.Content) != "hi" || r.TtlMs != 2 || len(r.Uids) != 2 {
 			t.Errorf("%+v", r)
 		}
 		users, err := c.Presence(ctx, "", "a", "b", "b", "a")
@@ -50,7 +50,7 @@ func TestCalls(t *testing.T) {
 		if err != nil || token.Token != "token of u" || token.Expires.UnixMilli() != 1_700_000_000_000 {
 			t.Error(token, err)
 		}
-		for _, k := range p.keys {
+		for _, k := range p.shown() {
 			if k != "[Bearer "+testKey+"]" {
 				t.Errorf("the key came as %q", k)
 			}
@@ -96,7 +96,7 @@ func TestPushRetries(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		var asked []string
-		for _, r := range p.pushes {
+		for _, r := range p.asked() {
 			if r.ClientMsgId != id {
 				t.Errorf("an attempt under %q", r.ClientMsgId)
 			}
@@ -122,8 +122,8 @@ func TestFinalErrors(t *testing.T) {
 			if !errors.As(err, &e) || e.Code != appserver.Code(code) || e.Reason != "not like this" || appserver.CodeOf(err) != e.Code {
 				t.Fatalf("%v: %v", code, err)
 			}
-			if res.Users[0].Outcome != appserver.Unanswered || len(p.pushes) != 1 {
-				t.Fatalf("%+v after %d calls", res, len(p.pushes))
+			if res.Users[0].Outcome != appserver.Unanswered || len(p.asked()) != 1 {
+				t.Fatalf("%+v after %d calls", res, len(p.asked()))
 			}
 		}
 	})
@@ -147,7 +147,7 @@ func TestChunks(t *testing.T) {
 			}
 		}
 		var sizes []int
-		for _, r := range p.pushes {
+		for _, r := range p.asked() {
 			sizes = append(sizes, len(r.Uids))
 			if r.ClientMsgId != res.ID {
 				t.Error("a chunk has an id of its own")
@@ -187,8 +187,8 @@ func TestDeadAddress(t *testing.T) {
 		for range 10 {
 			push()
 		}
-		if len(one.pushes) == 0 || len(two.pushes) == 0 {
-			t.Errorf("%d and %d calls", len(one.pushes), len(two.pushes))
+		if len(one.asked()) == 0 || len(two.asked()) == 0 {
+			t.Errorf("%d and %d calls", len(one.asked()), len(two.asked()))
 		}
 		one.stop()
 		for range 10 {
@@ -234,10 +234,8 @@ func TestHangingCall(t *testing.T) {
 		if _, err := c.Push(t.Context(), appserver.Push{UIDs: []string{"a"}}); err != nil {
 			t.Fatal(err)
 		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if len(p.pushes) < 2 || p.pushes[0].ClientMsgId != p.pushes[1].ClientMsgId {
-			t.Errorf("%d attempts", len(p.pushes))
+		if asked := p.asked(); len(asked) < 2 || asked[0].ClientMsgId != asked[1].ClientMsgId {
+			t.Errorf("%d attempts", len(asked))
 		}
 	})
 }

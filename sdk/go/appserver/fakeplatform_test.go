@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -73,6 +74,19 @@ func (p *platform) enter(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keys = append(p.keys, key)
+}
+
+// asked is what Push was asked, shown the keys of all calls.
+func (p *platform) asked() []*appserverpb.PushRequest {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.pushes)
+}
+
+func (p *platform) shown() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.keys)
 }
 
 // Push accepts for everybody unless the hook says otherwise.
