@@ -64,6 +64,7 @@ func (c *call) finish(body any, set func(*logicpb.Answer)) {
 	c.answer.Body = encoded
 	if set != nil {
 		set(&c.answer)
+		c.batch.node.events.answered(c.session, &c.answer)
 	}
 	c.batch.node.metrics.answers.inc(status.OK)
 	c.batch.one()

@@ -77,8 +77,15 @@ func (d *deliverer) carry(ctx context.Context, batch []delivery) {
 			users = append(users, x.to)
 		}
 	}
-	where := n.locate(ctx, users)
+	where, sure := n.locateSure(ctx, users)
 	for _, x := range batch {
+		stops := where[index[x.to]]
+		if len(stops) == 0 {
+			if x.row != nil && sure {
+				n.events.waiting(x.row)
+			}
+			continue
+		}
 		p := x.push
 		if x.row != nil {
 			var err error
@@ -87,7 +94,7 @@ func (d *deliverer) carry(ctx context.Context, batch []delivery) {
 				continue
 			}
 		}
-		for _, stop := range where[index[x.to]] {
+		for _, stop := range stops {
 			if x.leavesOut(stop.route) {
 				continue
 			}

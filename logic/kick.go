@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gatepost/gatepost/idl/event"
 	"github.com/gatepost/gatepost/idl/gen/appserverpb"
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
 	"github.com/gatepost/gatepost/idl/status"
@@ -101,6 +102,9 @@ func (n *Node) kickAt(ctx context.Context, user store.UserKey, class store.Devic
 	if err != nil {
 		n.senders.put(at.gate, parcel{to: user, kick: item})
 		return 0, err
+	}
+	if at.route.Session != 0 && res.Kicked > 0 {
+		n.events.presence(event.TypeOffline, ended{user: user, class: at.route.Class, session: at.route.Session}, ReasonKicked)
 	}
 	return res.Kicked, nil
 }

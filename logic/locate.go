@@ -18,7 +18,13 @@ type stop struct {
 // Routes at a gate that is not alive are passed over. While the table is away or has no epoch every live gate is asked; a gate that
 // has not registered its sessions under the table's epoch is asked for users who have no route.
 func (n *Node) locate(ctx context.Context, users []store.UserKey) [][]stop {
-	where := make([][]stop, len(users))
+	where, _ := n.locateSure(ctx, users)
+	return where
+}
+
+// locateSure does what locate does. sure: the table was there, so a user without a stop has no session at any live gate.
+func (n *Node) locateSure(ctx context.Context, users []store.UserKey) (where [][]stop, sure bool) {
+	where = make([][]stop, len(users))
 	found, err := n.lookup(ctx, users)
 	if err != nil || found.Epoch == 0 || len(found.Routes) != len(users) {
 		if err != nil {
@@ -29,7 +35,7 @@ func (n *Node) locate(ctx context.Context, users []store.UserKey) [][]stop {
 		for i := range where {
 			where[i] = everywhere
 		}
-		return where
+		return where, false
 	}
 	var unregistered []stop
 	looked := false
@@ -48,7 +54,7 @@ func (n *Node) locate(ctx context.Context, users []store.UserKey) [][]stop {
 		}
 		where[i] = unregistered
 	}
-	return where
+	return where, true
 }
 
 func stopsAt(gates []store.Gate, want func(store.Gate) bool) []stop {

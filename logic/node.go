@@ -74,6 +74,7 @@ type Node struct {
 	hints    *hints
 	senders  *senders
 	gates    *gateTable
+	events   *events
 	unroute  *lane[ended]
 	lease    *leaseKeeper
 
@@ -131,6 +132,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.hints = newHints(n)
 	n.senders = newSenders(n)
 	n.gates = newGateTable(n)
+	n.events = &events{node: n}
 	n.unroute = newLane[ended](cfg.DeliveryQueue, 256, 0, nil, n.metrics.depth(laneUnroute))
 	n.lease = &leaseKeeper{node: n, owner: n.owner}
 	return n, nil

@@ -48,18 +48,20 @@ func (n *Node) Sessions(ctx context.Context, req *logicpb.SessionsRequest) (*log
 
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(unregisterAtOnce)
+	over := make([]ended, 0, len(req.Ended))
 	for _, ref := range req.Ended {
 		s, ok := sessionOf(ref.GetSession())
 		if !ok {
 			continue
 		}
-		group.Go(func() error {
-			return n.unregister(groupCtx, ended{user: s.user, class: s.class, session: s.number})
-		})
+		x := ended{user: s.user, class: s.class, session: s.number}
+		over = append(over, x)
+		group.Go(func() error { return n.unregister(groupCtx, x) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, status.Wrap(status.Unavailable, err, "the presence table is away")
 	}
+	n.events.ended(ctx, over)
 	if len(req.Register) == 0 {
 		return &logicpb.SessionsResponse{PresenceEpoch: n.gates.presenceEpoch()}, nil
 	}
