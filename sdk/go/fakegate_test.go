@@ -391,6 +391,13 @@ func (a *app) seqs() (seqs []uint64) {
 	return seqs
 }
 
+// messages is what was shown by now.
+func (a *app) messages() []gatepost.Message {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.shown)
+}
+
 func (a *app) seqsOf(uid string) (seqs []uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -3,6 +3,7 @@ package gatepost_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,7 +159,7 @@ func TestFailingReceiptIsRetriedThenParked(t *testing.T) {
 		login(t, c)
 		g.current().deliver(g.putKind(kindReceipt, "bob", 0, 0, nil), g.put("bob", 1, 1))
 		synctest.Wait()
-		if len(a.shown) != 1 {
+		if len(a.messages()) != 1 {
 			t.Fatal("the message waits for the receipt")
 		}
 		time.Sleep(time.Minute)
@@ -272,9 +273,17 @@ func TestPushes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, a := newFakeGate(t), &app{}
 		store := memstore.New()
+		var mu sync.Mutex
 		tries := map[string]int{}
+		tried := func(typ string) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return tries[typ]
+		}
 		a.refuse = func(m gatepost.Message) error {
+			mu.Lock()
 			tries[m.Type]++
+			mu.Unlock()
 			if m.Type == "refused" || m.Type == "bad" {
 				return errApp
 			}
@@ -292,29 +301,30 @@ func TestPushes(t *testing.T) {
 		g.current().deliver(durable, refused, online(1, "once"), online(1, "once"), online(2, "bad"))
 		g.current().deliver(online(1, "once"))
 		synctest.Wait()
-		if tries["once"] != 1 || tries["bad"] != 1 || tries["refused"] != 1 || tries["t"] != 1 {
+		if tried("once") != 1 || tried("bad") != 1 || tried("refused") != 1 || tried("t") != 1 {
 			t.Fatalf("shown %v", tries)
 		}
-		last := a.shown[len(a.shown)-1]
+		shown := a.messages()
+		last := shown[len(shown)-1]
 		if !last.OnlineOnly || last.MsgID != 0 || last.Kind != gatepost.KindS2C || last.From != (gatepost.User{Domain: "shop"}) {
 			t.Fatalf("shown %+v", last)
 		}
-		if a.shown[0].OnlineOnly || a.shown[0].MsgID != durable.MsgId {
-			t.Fatalf("shown %+v", a.shown[0])
+		if shown[0].OnlineOnly || shown[0].MsgID != durable.MsgId {
+			t.Fatalf("shown %+v", shown[0])
 		}
 		if kept, _ := store.Copy().Load(); len(kept.Received) != 1 || len(kept.Seen) != 2 {
 			t.Fatalf("kept %+v", kept)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if slices.Contains(g.confirmed, 0) || len(g.inbox) != 0 || tries["bad"] != 1 || tries["refused"] != 5 {
+		if slices.Contains(g.confirmed, 0) || len(g.inbox) != 0 || tried("bad") != 1 || tried("refused") != 5 {
 			t.Fatalf("confirmed %v, left %d, shown %v", g.confirmed, len(g.inbox), tries)
 		}
 		again := g.putKind(kindS2C, "", 0, 0, func(m *clientpb.Message) { fromShop(m); m.ClientMsgId = durable.ClientMsgId })
 		g.current().deliver(again)
 		synctest.Wait()
-		if tries["t"] != 1 || !slices.Contains(g.confirmed, again.MsgId) {
-			t.Fatalf("the repeated push was shown %d times, confirmed %v", tries["t"], g.confirmed)
+		if tried("t") != 1 || !slices.Contains(g.confirmed, again.MsgId) {
+			t.Fatalf("the repeated push was shown %d times, confirmed %v", tried("t"), g.confirmed)
 		}
 	})
 }

@@ -191,8 +191,8 @@ func TestFailingCallbackIsRetriedThenParked(t *testing.T) {
 		login(t, c)
 		g.current().deliver(g.put("bob", 1, 1), g.put("bob", 1, 2), g.put("bob", 1, 3), g.put("carol", 1, 1))
 		synctest.Wait()
-		if len(a.shown) != 2 || a.shown[1].From.UID != "carol" {
-			t.Fatalf("before the retries: %v", a.shown)
+		if shown := a.messages(); len(shown) != 2 || shown[1].From.UID != "carol" {
+			t.Fatalf("before the retries: %v", shown)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
