@@ -1,0 +1,188 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/encoding/gzip" // a client that could read gzip says so
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/test/harness"
+)
+
+// stranger is an app-server that has grpc-go and the published .proto, compiled when it starts, and nothing of ours.
+type stranger struct {
+	conn    *grpc.ClientConn
+	service protoreflect.ServiceDescriptor
+	key     string
+}
+
+// newStranger calls the n-th node for app-servers.
+func newStranger(t *testing.T, n int, key string) *stranger {
+	t.Helper()
+	source, err := os.ReadFile("../../idl/appserver.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := protocompile.Compiler{Resolver: &protocompile.SourceResolver{
+		Accessor: protocompile.SourceAccessorFromMap(map[string]string{"appserver.proto": string(source)}),
+	}}
+	files, err := compiler.Compile(context.Background(), "appserver.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	apps := p.Apps()
+	conn, err := grpc.NewClient(apps[n%len(apps)], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &stranger{conn: conn, service: files[0].Services().ByName("AppServer"), key: key}
+}
+
+// call makes one call; request and answer are JSON, with fields named as in the .proto.
+func (s *stranger) call(method, format string, args ...any) (string, error) {
+	m := s.service.Methods().ByName(protoreflect.Name(method))
+	in, out := dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output())
+	if err := protojson.Unmarshal(fmt.Appendf(nil, format, args...), in); err != nil {
+		return "", err
+	}
+	ctx, cancel := withPatience()
+	defer cancel()
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+s.key)
+	if err := s.conn.Invoke(ctx, fmt.Sprintf("/%s/%s", s.service.FullName(), method), in, out, grpc.WaitForReady(true)); err != nil {
+		return "", err
+	}
+	answer, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(out)
+	return strings.ReplaceAll(string(answer), " ", ""), err // the spaces between are random by intent
+}
+
+func (s *stranger) must(t *testing.T, method, format string, args ...any) string {
+	t.Helper()
+	answer, err := s.call(method, format, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", method, err)
+	}
+	return answer
+}
+
+func appKey(t *testing.T) string {
+	t.Helper()
+	ctx, cancel := withPatience()
+	defer cancel()
+	key, err := p.AppKey(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func content(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+
+// A stranger pushes to who is online and to who is away, asks who is there, makes a token, and kicks.
+func TestStrangerOverGRPC(t *testing.T) {
+	s := newStranger(t, 0, appKey(t))
+	b, away := person(t, "b").Login(), person(t, "away")
+	push := func(online bool, text string) string {
+		return s.must(t, "Push", `{"client_msg_id": %q, "uids": [%q, %q], "type": "order", "content": %q, "online_only": %t}`,
+			uuid.NewString(), b.UID, away.UID, content(text), online)
+	}
+	harness.Eventually(t, harness.Patience, func() error {
+		answer, err := s.call("Presence", `{"uids": [%q, %q]}`, away.UID, b.UID)
+		if want := fmt.Sprintf(`{"users":[{"uid":%q},{"uid":%q,"online":["DEVICE_CLASS_ANDROID"]}]}`, away.UID, b.UID); err != nil || answer != want {
+			return fmt.Errorf("%s, %w; want %s", answer, err, want)
+		}
+		return nil
+	})
+	if a := push(true, "only now"); strings.Count(a, "PUSH_SENT") != 1 || strings.Count(a, "PUSH_NOT_ONLINE") != 1 {
+		t.Errorf("online only: %s", a)
+	}
+	b.Wants("only now")
+	if a := push(false, "for later"); strings.Count(a, "PUSH_ACCEPTED") != 2 {
+		t.Errorf("durable: %s", a)
+	}
+	b.Wants("only now", "for later")
+	away.Login().Wants("for later")
+	if a := s.must(t, "Token", `{"uid": %q}`, b.UID); !strings.Contains(a, `"token":"`) {
+		t.Errorf("token: %s", a)
+	}
+	if a := s.must(t, "Kick", `{"uid": %q, "reason": "enough"}`, b.UID); a != `{"sessions":1}` {
+		t.Errorf("kick: %s", a)
+	}
+	closedBy(t, b, status.Kicked)
+	away.Leave()
+}
+
+// Two app-servers that retry the same push at once, through different nodes, send one message.
+func TestTwoStrangersRetryTheSamePush(t *testing.T) {
+	key, b, id := appKey(t), person(t, "b").Login(), uuid.NewString()
+	var calls sync.WaitGroup
+	answers := make(chan string, 20)
+	for n := range 2 {
+		s := newStranger(t, n, key)
+		for range 10 {
+			calls.Go(func() {
+				answer, err := s.call("Push", `{"client_msg_id": %q, "uids": [%q], "content": %q}`, id, b.UID, content("once"))
+				if err != nil {
+					t.Error(err)
+				}
+				answers <- answer
+			})
+		}
+	}
+	calls.Wait()
+	close(answers)
+	fresh := 0
+	for a := range answers {
+		if !strings.Contains(a, "PUSH_ACCEPTED") {
+			t.Errorf("answer %s", a)
+		}
+		if !strings.Contains(a, `"duplicate":true`) {
+			fresh++
+		}
+	}
+	if fresh != 1 {
+		t.Errorf("%d answers say that they were the first", fresh)
+	}
+	s := newStranger(t, 0, key)
+	s.must(t, "Push", `{"client_msg_id": %q, "uids": [%q], "content": %q}`, uuid.NewString(), b.UID, content("next"))
+	b.Wants("once", "next")
+	b.Leave()
+}
+
+// Who has no key, or a forged one, is let nowhere.
+func TestStrangersWithoutAKey(t *testing.T) {
+	key := appKey(t)
+	id, _, _ := strings.Cut(key, ".")
+	for _, bad := range []string{"", "key", id + "." + strings.Repeat("A", 43), "0123456789abcdef." + strings.Repeat("A", 43)} {
+		_, err := newStranger(t, 0, bad).call("Presence", `{"uids": ["u"]}`)
+		if grpcstatus.Code(err) != codes.Unauthenticated {
+			t.Errorf("%v", err)
+		}
+	}
+	_, err := newStranger(t, 0, key).call("Presence", `{"uids": ["u"], "domain": "another"}`)
+	if grpcstatus.Code(err) != codes.PermissionDenied {
+		t.Errorf("another domain: %v", err)
+	}
+}
