@@ -2,7 +2,6 @@ package logic
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -100,6 +99,7 @@ func (v *vetter) put(s *sending, to *account) (taken bool, refusal *status.Error
 // run carries the messages to one user until none is left.
 func (v *vetter) run(ctx context.Context, user store.UserKey, q *vetQueue) {
 	var batch []vetted
+	carry := guarded(v.node, func(ctx context.Context, batch []vetted) { v.carry(ctx, user, batch) })
 	for {
 		v.mu.Lock()
 		for _, s := range batch { // they are in the commit lane, or refused
@@ -115,7 +115,7 @@ func (v *vetter) run(ctx context.Context, user store.UserKey, q *vetQueue) {
 		if len(batch) == 0 {
 			return
 		}
-		v.carry(ctx, user, batch)
+		carry(ctx, batch)
 	}
 }
 
@@ -243,5 +243,3 @@ func (v *vetter) mayWrite(ctx context.Context, q question, to store.UserKey) (al
 	}()
 	return q.to.MayWrite.Ask(ctx, q.from, to, q.messageType)
 }
-
-var errKnownBusy = errors.New("too many receivers wait to be looked up")

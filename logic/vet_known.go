@@ -3,6 +3,7 @@ package logic
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -30,6 +31,8 @@ type knownAnswer struct {
 	known bool
 	err   error
 }
+
+var errKnownBusy = errors.New("too many receivers wait to be looked up")
 
 func newKnownUsers(n *Node) *knownUsers {
 	return &knownUsers{
