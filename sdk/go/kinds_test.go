@@ -126,25 +126,26 @@ func TestReceiptsOverARestart(t *testing.T) {
 		close(hang)
 		c.Close()
 
-		c = start(t, a.config(g, died))
+		b := &app{} // what the dying one went on to show does not count
+		c = start(t, b.config(g, died))
 		login(t, c)
 		synctest.Wait()
 		again := g.putKind(kindReceipt, "bob", 0, 0, func(m *clientpb.Message) { m.ClientMsgId = receipt.ClientMsgId })
 		g.current().deliver(again)
 		synctest.Wait()
 		c.Close()
-		c = start(t, a.config(g, died))
+		c = start(t, b.config(g, died))
 		login(t, c)
 		synctest.Wait()
 		want := gatepost.Receipt{
 			ClientMsgID: gatepost.ClientMsgID(receipt.ClientMsgId), By: gatepost.User{Domain: "d", UID: "bob"}, ByDevice: gatepost.Web,
 			At: time.UnixMilli(1_700_000_000_000), MaybeRepeated: true,
 		}
-		if len(a.hears) != 1 || a.hears[0] != want {
-			t.Fatalf("heard %+v", a.hears)
+		if len(b.hears) != 1 || b.hears[0] != want {
+			t.Fatalf("heard %+v", b.hears)
 		}
-		if len(a.shown) != 1 || len(g.inbox) != 0 {
-			t.Fatalf("shown %+v, left %d", a.shown, len(g.inbox))
+		if len(b.shown) != 1 || len(g.inbox) != 0 {
+			t.Fatalf("shown %+v, left %d", b.shown, len(g.inbox))
 		}
 	})
 }
