@@ -23,12 +23,19 @@ import (
 	"github.com/gatepost/gatepost/mq/kafka"
 )
 
-// childDir names the data directory when the test binary is to be nothing but a broker.
-const childDir = "GATEPOST_TEST_KAFKAHERE_DIR"
+// childDir names the data directory when the test binary is to be nothing but a broker; childTrims has it keep records for a millisecond.
+const (
+	childDir   = "GATEPOST_TEST_KAFKAHERE_DIR"
+	childTrims = "GATEPOST_TEST_KAFKAHERE_TRIMS"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
-		s, err := kafkahere.Start(kafkahere.Config{Dir: dir, Listen: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
+		cfg := kafkahere.Config{Dir: dir, Listen: "127.0.0.1:0"}
+		if os.Getenv(childTrims) != "" {
+			cfg.Retention, cfg.TrimEvery = time.Millisecond, 10*time.Millisecond
+		}
+		s, err := kafkahere.Start(cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -58,14 +65,15 @@ func configOf(address string) kafka.Config {
 	cfg := kafka.Default()
 	cfg.Brokers = []string{address}
 	cfg.Retention = time.Hour
+	cfg.ProduceTimeout = time.Second
 	return cfg
 }
 
 // startChild starts a broker in a process of its own.
-func startChild(t *testing.T, dir string) (address string, kill func()) {
+func startChild(t *testing.T, dir string, env ...string) (address string, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Env = append(append(os.Environ(), childDir+"="+dir), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -265,7 +273,62 @@ func offsets(t *testing.T, client sarama.Client, topic string, partition int32) 
 	return first, end
 }
 
-// A trim that would empty a partition leaves its last record, and the end offset is right after a restart, clean or not.
+// A broker that is killed after a trim comes back with the right end and the last record, and goes on behind it.
+func TestKillAfterTrim(t *testing.T) {
+	dir := t.TempDir()
+	address, kill := startChild(t, dir, childTrims+"=1")
+	write := func(address string, from, to int) {
+		t.Helper()
+		p := startProducer(t, address, "orders")
+		done := make(chan error, 1)
+		for n := from; n < to; n++ {
+			p.Produce(&mq.Record{Topic: "orders", Event: mq.Event{ID: strconv.Itoa(n), Type: "t", Domain: "demo", UID: "anna", Content: []byte(strconv.Itoa(n))}, Done: func(err error) { done <- err }})
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sum := func(address string) (left, ends int64) {
+		t.Helper()
+		client, err := sarama.NewClient([]string{address}, configOf(address).Sarama())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = client.Close() }()
+		for partition := range int32(4) {
+			first, end := offsets(t, client, "orders", partition)
+			left += end - first
+			ends += end
+		}
+		return left, ends
+	}
+	write(address, 0, 100)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if left, _ := sum(address); left == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is trimmed")
+		}
+	}
+	kill()
+	address, _ = startChild(t, dir)
+	if _, ends := sum(address); ends != 100 {
+		t.Errorf("the ends are %d, want 100", ends)
+	}
+	write(address, 100, 110)
+	ids := consumeIDs(t, address, "orders")
+	for n := 99; n < 110; n++ {
+		if !ids[strconv.Itoa(n)] {
+			t.Errorf("record %d is missing", n)
+		}
+	}
+	if _, ends := sum(address); ends != 110 {
+		t.Errorf("the ends are %d, want 110", ends)
+	}
+}
+
+// A trim that would empty a partition leaves its last record, and the end offset is right after a restart.
 func TestTrimKeepsTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, kafkahere.Config{Dir: dir})

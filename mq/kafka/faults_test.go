@@ -1,6 +1,7 @@
 package kafka_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -261,5 +262,76 @@ func TestCloseWithHangingKafka(t *testing.T) {
 		if !errors.Is(err, mq.ErrUnavailable) {
 			t.Errorf("%s: %v", id, err)
 		}
+	}
+}
+
+// A record that the broker fails without a reason stops neither those before it nor other users behind it; what is behind it of its own
+// stream is not sent.
+func TestOneRecordFailsWithoutReason(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	p := startProducer(t, cfg, "orders")
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r := request.(*kmsg.ProduceRequest)
+		if !bytes.Contains(r.Topics[0].Partitions[0].Records, []byte("poison")) {
+			return nil, nil, false
+		}
+		cluster.KeepControl()
+		return produceAnswer(r, kerr.UnknownServerError.Code), nil, true
+	})
+	var o outcomes
+	var failed atomic.Bool
+	var want []string
+	for n := range 40 {
+		anna, bert := report("orders", "anna", n), report("orders", "bert", n)
+		anna.Closed = failed.Load
+		anna.Done = func(err error) {
+			if err != nil {
+				failed.Store(true)
+			}
+		}
+		if n == 11 {
+			anna.Event.Content = []byte("poison")
+		}
+		if n < 11 {
+			want = append(want, anna.Event.ID)
+		}
+		want = append(want, bert.Event.ID)
+		o.produce(p, anna)
+		o.produce(p, bert)
+	}
+	for id, err := range o.wait(t) {
+		switch {
+		case id == "anna-11" && errors.Is(err, mq.ErrUnavailable), slices.Contains(want, id) && err == nil, errors.Is(err, mq.ErrClosed) && !slices.Contains(want, id):
+		default:
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if diff := cmp.Diff(want, idsOf(consume(t, cfg, "orders"))); diff != "" {
+		t.Errorf("(-want +stored):\n%s", diff)
+	}
+}
+
+// A topic that is deleted under the producer is made again, with other partitions perhaps.
+func TestTopicIsDeleted(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	cfg.Partitions, cfg.ProduceTimeout = 4, 300*time.Millisecond
+	p := startProducer(t, cfg, "orders")
+	var o outcomes
+	o.produce(p, report("orders", "anna", 1))
+	if err := o.wait(t)["anna-1"]; err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.DeleteTopic("orders"); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.CreateTopic("orders", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 8 {
+		eventually(t, func() error {
+			var o outcomes
+			o.produce(p, report("orders", "u"+strconv.Itoa(n), 1))
+			return o.wait(t)["u"+strconv.Itoa(n)+"-1"]
+		})
 	}
 }

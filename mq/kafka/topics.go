@@ -256,11 +256,18 @@ func (s *TopicState) fill(client sarama.Client, admin sarama.ClusterAdmin, t *sa
 			s.Replication = len(p.Replicas)
 		}
 	}
-	entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: s.Name, ConfigNames: []string{retentionName, insyncName}})
+	resources := []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: s.Name, ConfigNames: []string{retentionName, insyncName}}}
+	settings, err := admin.DescribeConfigs(resources, sarama.DescribeConfigsOptions{})
+	if err == nil && (len(settings) != 1 || settings[0].ErrorCode != sarama.ErrNoError) {
+		err = errors.New("the broker does not tell them")
+		if len(settings) == 1 {
+			err = settings[0].ErrorCode
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("read its settings: %w", err)
 	}
-	for _, e := range entries {
+	for _, e := range settings[0].Configs {
 		n, err := strconv.ParseInt(e.Value, 10, 64)
 		if err != nil {
 			continue
