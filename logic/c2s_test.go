@@ -202,12 +202,6 @@ type retryIn struct{ time.Duration }
 func (retryIn) Error() string               { return "the breaker is open" }
 func (e retryIn) RetryAfter() time.Duration { return e.Duration }
 
-// tooLarge is a broker's refusal of a size.
-type tooLarge struct{}
-
-func (tooLarge) Error() string  { return "message was too large" }
-func (tooLarge) TooLarge() bool { return true }
-
 // Kafka fails for one record: what it refuses for good costs that record alone, what it could not take closes the stream.
 func TestKafkaFailsForOneRecord(t *testing.T) {
 	for _, c := range []struct {
@@ -217,7 +211,7 @@ func TestKafkaFailsForOneRecord(t *testing.T) {
 		final bool
 	}{
 		{"refused", fmt.Errorf("bad record: %w", mq.ErrRefused), status.Unstorable, true},
-		{"too large", fmt.Errorf("%w: %w", mq.ErrRefused, tooLarge{}), status.TooLarge, true},
+		{"too large", fmt.Errorf("broker: %w", mq.ErrTooLarge), status.TooLarge, true},
 		{"away", fmt.Errorf("%w: %w", mq.ErrUnavailable, retryIn{1500 * time.Millisecond}), status.Unavailable, false},
 		{"something else", errors.New("strange"), status.Unavailable, false},
 	} {

@@ -22,7 +22,7 @@ func (n *Node) c2c(_ context.Context, c *call, m *clientpb.C2C) {
 	}
 	s := &sending{row: row, guard: c.guard, done: func(r store.AppendResult, refusal *status.Error) { n.answerC2C(c, r, refusal) }}
 	if m.Copy != nil {
-		if s.copy, refusal = n.copyOf(&row, m.Copy); refusal != nil {
+		if s.copy, refusal = copyOf(&row, m.Copy); refusal != nil {
 			c.refuse(refusal)
 			return
 		}
@@ -80,14 +80,10 @@ func (n *Node) checkC2C(from session, m *clientpb.C2C) (store.Message, *status.E
 	return row, nil
 }
 
-// copyOf makes the row that the sender's other devices get, all but its id, or says why the message is refused for it. A copy
-// counts in the sender's own inbox.
-func (n *Node) copyOf(row *store.Message, number *clientpb.CopyNumber) (*store.Message, *status.Error) {
+// copyOf makes the row that the sender's other devices get, all but its id, or says why the message is refused for it.
+func copyOf(row *store.Message, number *clientpb.CopyNumber) (*store.Message, *status.Error) {
 	if number.Stream == 0 || number.TargetSeq == 0 {
 		return nil, status.New(status.BadRequest, "stream and target_seq of a copy are above zero")
-	}
-	if n.bound.isFull(row.From) {
-		return nil, status.New(status.InboxFull, "the sender's other devices have too many messages that they have not confirmed")
 	}
 	c := *row
 	c.Owner, c.Target = row.From, row.Owner

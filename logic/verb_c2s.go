@@ -94,7 +94,7 @@ func (n *Node) answerC2S(c *call, err error) {
 	if errors.Is(err, mq.ErrRefused) {
 		n.logger.Error("a report that its topic does not take was refused", slog.String("domain", c.session.user.Domain),
 			slog.String("uid", c.session.user.UID), slog.Any("error", err))
-		if isTooLarge(err) {
+		if errors.Is(err, mq.ErrTooLarge) {
 			c.refuse(status.Wrap(status.TooLarge, err, "the report is too large for its topic"))
 			return
 		}
@@ -104,12 +104,6 @@ func (n *Node) answerC2S(c *call, err error) {
 	refusal := status.Wrap(status.Unavailable, err, "the report could not be kept now")
 	refusal.RetryAfterMS = uint32(min(max(mq.RetryAfter(err).Milliseconds(), 0), math.MaxUint32))
 	c.refuse(refusal)
-}
-
-// isTooLarge reports whether a record was refused for its size: an error in the chain says so.
-func isTooLarge(err error) bool {
-	var e interface{ TooLarge() bool }
-	return errors.As(err, &e) && e.TooLarge()
 }
 
 // uuidText is the text form of a UUID.
