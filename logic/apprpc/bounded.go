@@ -52,6 +52,7 @@ func (s *bounded) RecvMsg(m any) error {
 	if !ok {
 		return business(codes.Internal, "the request cannot be decoded")
 	}
+	//lint:ignore SA1019 nothing else reads a request before Kitex makes room for it
 	conn, err := nphttp2.GetServerConn(s.Stream)
 	if err != nil {
 		return err
