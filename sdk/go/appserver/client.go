@@ -33,7 +33,6 @@ func New(cfg Config) (*Client, error) {
 	}
 	cfg = cfg.withDefaults()
 	opts := []client.Option{
-		client.WithHostPorts(cfg.Addresses...), // each call names its own
 		client.WithClientBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "gatepost.appserver.client"}),
 		client.WithConnectTimeout(cfg.ConnectTimeout),
 	}

@@ -18,9 +18,20 @@ import (
 	"github.com/gatepost/gatepost/sdk/go/appserver"
 )
 
+// TestMain leaves out what Kitex and sarama's metrics keep for the whole process.
 func TestMain(m *testing.M) {
-	// sarama's metrics have a goroutine for the whole process.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	var kept []goleak.Option
+	for _, f := range []string{
+		"github.com/rcrowley/go-metrics.(*meterArbiter).tick",
+		"github.com/cloudwego/kitex/client.(*timeoutPool).createWorker.func1",
+		"github.com/cloudwego/kitex/client.(*timeoutPool).createTicker.func1",
+		"github.com/cloudwego/kitex/pkg/loadbalance/lbcache.(*BalancerFactory).watcher",
+		"github.com/cloudwego/netpoll.(*defaultPoll).Wait",
+		"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc.preallocateForStream",
+	} {
+		kept = append(kept, goleak.IgnoreAnyFunction(f))
+	}
+	goleak.VerifyTestMain(m, kept...)
 }
 
 // log is one topic that a test writes to and consumes.
