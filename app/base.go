@@ -19,6 +19,8 @@ type base struct {
 	cfg     Config
 	metrics *prometheus.Registry
 	keys    Keys
+
+	closeDomains func() // guarded by mu
 }
 
 // newBase checks the configuration, opens the data directory, reads the secrets and opens the admin port.

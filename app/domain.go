@@ -36,7 +36,32 @@ type Domain struct {
 // DomainAuth says how the users of an account system prove who they are.
 type DomainAuth struct {
 	// Kind is token (the platform's own, signed with the secrets in keys_file), jwt or http.
-	Kind string `koanf:"kind"`
+	Kind string   `koanf:"kind"`
+	JWT  AuthJWT  `koanf:"jwt"`
+	HTTP AuthHTTP `koanf:"http"`
+}
+
+// AuthJWT says which tokens of the account system's own are good.
+type AuthJWT struct {
+	// Alg is the one algorithm that is taken: HS256, RS256, ES256 or EdDSA.
+	Alg string `koanf:"alg"`
+	// SecretFiles hold a secret of HS256 each, at least 32 bytes, a line end not counted; mode 0600. Several: a token of any of them is good.
+	SecretFiles []string `koanf:"secret_files"`
+	// PublicKeyFile holds the keys of the other algorithms, PEM; one or several.
+	PublicKeyFile string `koanf:"public_key_file"`
+	// Issuer must be the token's iss, Audience among its aud. Empty: not looked at.
+	Issuer   string `koanf:"issuer"`
+	Audience string `koanf:"audience"`
+	// UIDClaim holds the uid. Empty: sub.
+	UIDClaim string `koanf:"uid_claim"`
+}
+
+// AuthHTTP is the business that is asked whether a token is good.
+type AuthHTTP struct {
+	// URL is asked by POST at each login.
+	URL string `koanf:"url"`
+	// Timeout bounds one question; shorter than logic.login_timeout.
+	Timeout time.Duration `koanf:"timeout"`
 }
 
 // DomainHook is the business that is asked whether a user may write to one of the account system.
@@ -78,6 +103,8 @@ type DomainEvents struct {
 // Values of settings that are words.
 const (
 	authToken = "token"
+	authJWT   = "jwt"
+	authHTTP  = "http"
 
 	unknownStore  = "store"
 	unknownRefuse = "refuse"
@@ -88,7 +115,7 @@ var hookAway = map[string]logic.HookAway{"retry": logic.HookAwayRetry, "allow": 
 // defaultDomain is what an entry in the file has that it does not say.
 func defaultDomain() Domain {
 	return Domain{
-		Auth:             DomainAuth{Kind: authToken},
+		Auth:             DomainAuth{Kind: authToken, HTTP: AuthHTTP{Timeout: time.Second}},
 		UnknownReceivers: unknownStore,
 		Hook:             DomainHook{Timeout: time.Second, Away: "retry"},
 	}
@@ -149,9 +176,7 @@ func (c Config) validateDomains(role Role) error {
 			}
 		}
 		fault(name == "" || len(name) > 64 || strings.Contains(name, "/"), "a name has 1 to 64 bytes and no /")
-		if err := d.Auth.validate(); err != nil {
-			fault(true, "%w", err)
-		}
+		d.Auth.validate(c.Logic.LoginTimeout, fault)
 		fault(!slices.Contains([]string{unknownStore, unknownRefuse}, d.UnknownReceivers),
 			"unknown_receivers is %q: must be %s or %s", d.UnknownReceivers, unknownStore, unknownRefuse)
 		for _, from := range d.AcceptFrom {
@@ -169,23 +194,35 @@ func (c Config) validateDomains(role Role) error {
 	return errors.Join(faults...)
 }
 
-func (a DomainAuth) validate() error {
-	if a.Kind == authToken {
-		return nil
+// faultFunc notes a fault when bad.
+type faultFunc func(bad bool, format string, args ...any)
+
+func (a DomainAuth) validate(loginTimeout time.Duration, fault faultFunc) {
+	switch a.Kind {
+	case authToken:
+	case authJWT:
+		fault(a.JWT.Alg == "", "auth.jwt.alg is not set: must be HS256, RS256, ES256 or EdDSA")
+		fault(len(a.JWT.SecretFiles) == 0 && a.JWT.PublicKeyFile == "", "auth.jwt has neither secret_files (for HS256) nor a public_key_file")
+	case authHTTP:
+		fault(!isHTTP(a.HTTP.URL), "auth.http.url is not the address of an HTTP service")
+		fault(a.HTTP.Timeout <= 0 || a.HTTP.Timeout >= loginTimeout, "auth.http.timeout is %v: must be above zero and below logic.login_timeout (%v)", a.HTTP.Timeout, loginTimeout)
+	default:
+		fault(true, "auth.kind is %q: must be %s, %s or %s", a.Kind, authToken, authJWT, authHTTP)
 	}
-	return fmt.Errorf("auth.kind is %q: must be token", a.Kind)
 }
 
-func (h DomainHook) validate(fault func(bad bool, format string, args ...any)) {
+func isHTTP(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+func (h DomainHook) validate(fault faultFunc) {
 	if _, ok := hookAway[h.Away]; !ok {
 		fault(true, "hook.away is %q: must be retry, allow or refuse", h.Away)
 	}
 	fault(h.Timeout <= 0, "hook.timeout is %v: must be above zero", h.Timeout)
 	fault(h.Remember < 0, "hook.remember is %v: must not be negative", h.Remember)
-	if h.URL != "" {
-		u, err := url.Parse(h.URL)
-		fault(err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https", "hook.url is not the address of an HTTP service")
-	}
+	fault(h.URL != "" && !isHTTP(h.URL), "hook.url is not the address of an HTTP service")
 }
 
 // The most that limits can say: they narrow what the platform has.
@@ -194,7 +231,7 @@ const (
 	maxLife         = 7 * 24 * time.Hour
 )
 
-func (l DomainLimits) validate(fault func(bad bool, format string, args ...any)) {
+func (l DomainLimits) validate(fault faultFunc) {
 	fault(l.ContentBytes < 0 || l.ContentBytes > maxContentBytes, "limits.content_bytes is %d: must be 0 to %d", l.ContentBytes, maxContentBytes)
 	fault(l.Life < 0 || l.Life > maxLife, "limits.life is %v: must be 0 to %v", l.Life, maxLife)
 	for _, f := range []struct {

@@ -27,7 +27,7 @@ func TestDomainsAreReadOverTheirDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]Domain{"*": defaultDomain(), "shop.example": {
-		Auth: DomainAuth{Kind: "token"}, AcceptFrom: []string{"drivers"}, UnknownReceivers: "refuse",
+		Auth: defaultDomain().Auth, AcceptFrom: []string{"drivers"}, UnknownReceivers: "refuse",
 		Uplinks: mq.TopicMap{Topics: map[string]string{"order.*": "orders", "position": "positions"}, Default: "rest"},
 		Hook:    DomainHook{URL: "http://127.0.0.1:1/may", Timeout: time.Second, Away: "allow"},
 		Limits:  DomainLimits{Messages: 50, Life: 24 * time.Hour},

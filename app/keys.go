@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -79,19 +80,11 @@ func GenerateKeys() (Keys, error) {
 
 // ReadKeys reads a keys file. A file that others than its owner and group can read is refused.
 func ReadKeys(path string) (Keys, error) {
-	f, err := os.Open(path)
+	content, err := readSecret(path)
 	if err != nil {
 		return Keys{}, fmt.Errorf("keys file: %w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return Keys{}, fmt.Errorf("keys file: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o027 != 0 {
-		return Keys{}, fmt.Errorf("keys file %s: its mode is %#o, so others than its owner can use the secrets in it: run chmod 600 %s", path, mode, path)
-	}
-	dec := json.NewDecoder(f)
+	dec := json.NewDecoder(bytes.NewReader(content))
 	dec.DisallowUnknownFields()
 	var kf keysFile
 	if err := dec.Decode(&kf); err != nil {
@@ -102,6 +95,23 @@ func ReadKeys(path string) (Keys, error) {
 		return Keys{}, fmt.Errorf("keys file %s: %w", path, err)
 	}
 	return keys, nil
+}
+
+// readSecret reads a file that must not be there for others than its owner and group.
+func readSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o027 != 0 {
+		return nil, fmt.Errorf("%s: its mode is %#o, so others than its owner can use the secrets in it: run chmod 600 %s", path, mode, path)
+	}
+	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
 func (kf keysFile) keys() (Keys, error) {

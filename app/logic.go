@@ -57,6 +57,9 @@ func (b *base) logic() error {
 	}
 	late.LogicService = node
 	b.add("logic node", node.Start, node.Stop)
+	if err := b.listenApps(node); err != nil {
+		return err
+	}
 	b.add("serving gates", b.serve("calls of gates", server.Serve), nothing)
 	b.ready = logicReady(node)
 	return nil

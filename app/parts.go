@@ -9,6 +9,7 @@ import (
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/logic"
+	"github.com/gatepost/gatepost/logic/apprpc"
 	"github.com/gatepost/gatepost/logic/rpc"
 	"github.com/gatepost/gatepost/mq/kafka"
 	"github.com/gatepost/gatepost/store/memory"
@@ -58,10 +59,12 @@ func (g *gateHere) Kick(ctx context.Context, _ string, req *gatepb.KickRequest) 
 
 // newNode builds a logic node over its stores and, when there is a Kafka, producer.
 func (b *base) newNode(cfg logic.Config, db *sql.DB, table presence, gates logic.Gates, producer *kafka.Producer) (*logic.Node, error) {
-	domains, err := domainTable(b.cfg.Domains, b.keys)
+	domains, closeDomains, err := domainTable(b.cfg.Domains, b.keys)
 	if err != nil {
 		return nil, err
 	}
+	b.closeDomains = closeDomains
+	b.opened("services of domains", func(context.Context) error { b.mu.Lock(); defer b.mu.Unlock(); b.closeDomains(); return nil })
 	deps := logic.Deps{
 		Inbox: db, Devices: db, Nodes: db, Sweeper: db, Presence: table, Leases: table, Gates: gates,
 		Domains: domains, AppKeys: db.AppKeys(), Logger: b.Logger, Metrics: b.metrics,
@@ -80,26 +83,46 @@ func (b *base) newNode(cfg logic.Config, db *sql.DB, table presence, gates logic
 // reloadDomains lets node take the domains of other settings; topics that are new are made first.
 func (b *base) reloadDomains(node *logic.Node, producer *kafka.Producer) func(context.Context, Config) error {
 	return func(ctx context.Context, cfg Config) error {
-		domains, err := domainTable(cfg.Domains, b.keys)
-		if err == nil {
-			err = domains.Validate()
-		}
+		domains, closeDomains, err := domainTable(cfg.Domains, b.keys)
 		if err != nil {
+			return err
+		}
+		if err := domains.Validate(); err != nil {
+			closeDomains()
 			return err
 		}
 		if wanted := topics(cfg.Domains); producer != nil {
 			b.setTopics(ctx, producer, wanted)
 		} else if len(wanted) > 0 {
+			closeDomains()
 			return errNoKafka
 		}
 		if err := node.SetDomains(domains); err != nil {
+			closeDomains()
 			return err
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		b.closeDomains()
+		b.closeDomains = closeDomains
 		b.runtime.Topics = cfg.Routes()
 		return b.writeRuntimeLocked()
 	}
+}
+
+// listenApps opens the port for app-servers, if there is to be one.
+func (b *base) listenApps(node *logic.Node) error {
+	if b.cfg.AppListen == "" {
+		return nil
+	}
+	server, err := apprpc.NewServer(b.cfg.AppListen, node, b.Logger)
+	if err != nil {
+		return err
+	}
+	b.opened("calls of app-servers", server.Stop) // before the node, which finishes what they began
+	b.add("serving app-servers", b.serve("calls of app-servers", server.Serve), nothing)
+	b.runtime.App = server.Addr().String()
+	return nil
 }
 
 // newGate builds a gate whose logic nodes are made by dial.

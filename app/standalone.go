@@ -42,6 +42,9 @@ func (b *base) standalone() error {
 	}
 	here.gate = g
 	b.add("logic node", node.Start, node.Stop)
+	if err := b.listenApps(node); err != nil {
+		return err
+	}
 	b.addGate(g)
 	b.ready = gateReady(g)
 	return nil

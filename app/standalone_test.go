@@ -22,6 +22,7 @@ func testConfig(t *testing.T) Config {
 	cfg := Default(Standalone)
 	cfg.DataDir = filepath.Join(t.TempDir(), "data")
 	cfg.Gate.ListenTCP, cfg.Gate.ListenTLS, cfg.Admin.Address = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.AppListen, cfg.Kafka.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	return cfg
 }
 

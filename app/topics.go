@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gatepost/gatepost/app/kafkahere"
 	"github.com/gatepost/gatepost/mq/kafka"
 )
 
@@ -39,7 +40,14 @@ func (b *base) openKafka() (*kafka.Producer, error) {
 	}
 	brokers := b.cfg.Kafka.Brokers
 	if len(brokers) == 0 {
-		return nil, nil
+		here, err := kafkahere.Start(kafkahere.Config{
+			Dir: b.dir.file(kafkaName), Listen: b.cfg.Kafka.Listen, Retention: b.cfg.Kafka.Retention,
+		}, b.Logger)
+		if err != nil {
+			return nil, err
+		}
+		b.opened("Kafka of this process", func(context.Context) error { here.Close(); return nil })
+		brokers = []string{here.Addr()}
 	}
 	producer, err := kafka.NewProducer(b.cfg.Kafka.producer(brokers), kafka.Deps{Logger: b.Logger, Metrics: b.metrics})
 	if err != nil {

@@ -45,7 +45,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 		}
 	}
 	add("servers", standaloneCommand(), gateCommand(), logicCommand())
-	add("setup", keysCommand(), migrateCommand(), configCommand(), tokenCommand())
+	add("setup", keysCommand(), migrateCommand(), configCommand(), tokenCommand(), appKeyCommand())
 	add("clients", chatCommand(), demoCommand(), auditCommand(), benchCommand())
 	root.AddCommand(versionCommand(), demoClientCommand())
 	for _, c := range root.Commands() {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/gatepost/gatepost/app"
 	"github.com/spf13/cobra"
@@ -60,7 +62,25 @@ func serverCommand(cmd *cobra.Command, role app.Role, build func(app.Config, io.
 				cancel()
 			}()
 		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go reloadOnHangup(ctx, process, func() (app.Config, error) { return src.load(cmd, role) })
 		return process.Run(ctx, func(rt app.Runtime) { fmt.Fprintln(cmd.OutOrStdout(), rt.Ready()) })
 	}
 	return cmd
+}
+
+// reloadOnHangup has process read its settings again at each SIGHUP, until ctx ends.
+func reloadOnHangup(ctx context.Context, process *app.Process, load func() (app.Config, error)) {
+	hangups := make(chan os.Signal, 1) // one that comes while settings are read is heard after that
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-hangups:
+			process.Reload(ctx, load)
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -22,7 +22,7 @@ var sources = []struct {
 	dir   string // below the module
 	types []string
 }{
-	{"app", []string{"Config", "Log", "Admin", "TLS", "Kafka", "Domain", "DomainAuth", "DomainHook", "DomainLimits", "DomainEvents"}},
+	{"app", []string{"Config", "Log", "Admin", "TLS", "Kafka", "Domain", "DomainAuth", "AuthJWT", "AuthHTTP", "DomainHook", "DomainLimits", "DomainEvents"}},
 	{"gate", []string{"Config", "Lanes"}},
 	{"logic", []string{"Config"}},
 	{"store/sql", []string{"Config"}},
