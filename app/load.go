@@ -25,7 +25,7 @@ const EnvPrefix = "GATEPOST_"
 
 // notSettings are variables that begin with the prefix and are none of ours: those that Kubernetes makes for a service named
 // gatepost, and those that tell tests where servers are.
-var notSettings = regexp.MustCompile(`^GATEPOST_(TEST_.*|(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_[0-9]+_(TCP|UDP)(_.*)?)?)$`)
+var notSettings = regexp.MustCompile(`^GATEPOST_(APP_KEY|TEST_.*|(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT(_[0-9]+_(TCP|UDP)(_.*)?)?)$`)
 
 // Sources are the places that settings come from, each over the one before it. All may be empty.
 type Sources struct {

@@ -72,3 +72,13 @@ func (b *base) setTopics(ctx context.Context, producer *kafka.Producer, topics [
 	}
 	producer.SetTopics(topics)
 }
+
+// TopicState is what a Kafka tells of a topic.
+type TopicState = kafka.TopicState
+
+// ListTopics asks brokers for topics.
+func ListTopics(ctx context.Context, brokers, names []string) ([]TopicState, error) {
+	cfg := kafka.Default()
+	cfg.Brokers = brokers
+	return kafka.ListTopics(ctx, cfg, names)
+}

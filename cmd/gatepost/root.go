@@ -46,7 +46,7 @@ func newRoot() (root *cobra.Command, started *bool) {
 	}
 	add("servers", standaloneCommand(), gateCommand(), logicCommand())
 	add("setup", keysCommand(), migrateCommand(), configCommand(), tokenCommand(), appKeyCommand())
-	add("clients", chatCommand(), demoCommand(), auditCommand(), benchCommand())
+	add("clients", chatCommand(), pushCommand(), consumeCommand(), topicsCommand(), demoCommand(), auditCommand(), benchCommand())
 	root.AddCommand(versionCommand(), demoClientCommand())
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {
