@@ -17,6 +17,13 @@ import (
 	"go.uber.org/goleak"
 )
 
+// lasting are goroutines of libraries that live as long as the process.
+var lasting = []goleak.Option{
+	goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
+	goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
+	goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/pkg/remote/trans/netpoll.(*transServer).BootstrapServer"),
+}
+
 // testConfig is standalone in a directory of its own, on free ports.
 func testConfig(t *testing.T) Config {
 	cfg := Default(Standalone)
@@ -74,7 +81,7 @@ func client(t *testing.T, rt Runtime, uid string, show func(gatepost.Message)) *
 }
 
 func TestStandaloneCarriesAMessageAndLeavesNothing(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, lasting...)
 	cfg := testConfig(t)
 	rt, stop := runs(t, cfg)
 
@@ -122,7 +129,7 @@ func TestStandaloneCarriesAMessageAndLeavesNothing(t *testing.T) {
 }
 
 func TestDataDirectoryIsPrivateAndKept(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, lasting...)
 	cfg := testConfig(t)
 	first, stop := runs(t, cfg)
 	if _, err := NewStandalone(cfg, io.Discard); !errors.Is(err, ErrInUse) {
@@ -147,7 +154,7 @@ func TestDataDirectoryIsPrivateAndKept(t *testing.T) {
 }
 
 func TestHalfBuiltIsClosed(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, lasting...)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +188,7 @@ func TestHalfBuiltIsClosed(t *testing.T) {
 }
 
 func TestGateWhosePortIsTakenDoesNotStart(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, lasting...)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -15,11 +15,12 @@ import (
 func chatCommand() *cobra.Command {
 	var to target.Flags
 	var domain, uid, peer, token string
+	var copies bool
 	cmd := &cobra.Command{
 		Use:   "chat",
 		Short: "Chat from this terminal with a user at another one",
 		Long: `Chat with another user: each line is a message. It is kept durably before it leaves, and "accepted" means that the
-platform has committed it. Whoever is away is shown his messages when he comes back.
+platform has committed it. Whoever is away is shown his messages when he comes back. ✓✓ marks that the other one's app has shown a message.
 
 What is not accepted yet and what was received lies in the data directory under clients/, a directory for each platform (by its
 pinned key) and a file for each user: end the chat, or kill it, and start it again. "maybe repeated" marks a message that was being shown when the process died; "late" one that its
@@ -54,7 +55,7 @@ successor overtook. A second chat of the same user on another machine wins, and 
 			cfg.Store = store
 			return chat.Run(cmd.Context(), chat.Config{
 				Client: cfg, To: gatepost.User{Domain: domain, UID: peer},
-				In: cmd.InOrStdin(), Out: cmd.OutOrStdout(), Linger: 5 * time.Second,
+				In: cmd.InOrStdin(), Out: cmd.OutOrStdout(), Linger: 5 * time.Second, Copy: copies,
 			})
 		},
 	}
@@ -62,6 +63,7 @@ successor overtook. A second chat of the same user on another machine wins, and 
 	cmd.Flags().StringVar(&domain, "domain", defaultDomain, "account system of both users")
 	cmd.Flags().StringVar(&uid, "uid", "", "who you are")
 	cmd.Flags().StringVar(&peer, "to", "", "whom you write to")
+	cmd.Flags().BoolVar(&copies, "copy", false, "your own other devices get what you send")
 	cmd.Flags().StringVar(&token, "token", "", "token to log in with, instead of one made from the platform's secrets")
 	return cmd
 }

@@ -19,6 +19,7 @@ type Config struct {
 	To     gatepost.User
 	In     io.Reader // a line is a message
 	Out    io.Writer
+	Copy   bool          // the user's own other devices get what is sent
 	Linger time.Duration // how long the end of In waits for messages that are not accepted yet
 }
 
@@ -35,6 +36,7 @@ func Run(ctx context.Context, cfg Config) error {
 	c := &chat{Config: cfg, closed: make(chan error, 1)}
 	c.Client.OnMessage = c.show
 	c.Client.OnSent = c.sent
+	c.Client.OnReceipt = c.receipt
 	c.Client.OnState = c.state
 	client, err := gatepost.New(c.Client)
 	if err != nil {
@@ -77,7 +79,7 @@ func (c *chat) read(ctx context.Context, lines chan<- string) {
 }
 
 func (c *chat) send(ctx context.Context, client *gatepost.Client, line string) {
-	sending, err := client.C2C(ctx, c.To, gatepost.Outgoing{Type: "text", Content: []byte(line)})
+	sending, err := client.C2C(ctx, c.To, gatepost.Outgoing{Type: "text", Content: []byte(line), Receipt: true, Copy: c.Copy})
 	if err != nil {
 		c.printf("  ! not taken: %v", err)
 		return
@@ -123,6 +125,11 @@ func (c *chat) show(_ context.Context, m gatepost.Message) error {
 		flags += " [maybe repeated]"
 	}
 	c.printf("%s %s:%s %s", m.CreatedAt.Local().Format(time.TimeOnly), m.From.UID, flags, m.Content)
+	return nil
+}
+
+func (c *chat) receipt(_ context.Context, r gatepost.Receipt) error {
+	c.printf("  ✓✓ %s has it, since %s", r.By.UID, r.At.Local().Format(time.TimeOnly))
 	return nil
 }
 

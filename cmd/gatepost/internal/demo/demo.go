@@ -112,6 +112,10 @@ func GoOn(w io.Writer, gatepost, dataDir string) {
 Go on by hand, in two terminals:
   %[1]s chat --data-dir %[2]s --uid alice --to bob
   %[1]s chat --data-dir %[2]s --uid bob --to alice
+Push to one of them as an app-server does, and read what clients report:
+  %[1]s app-key add --data-dir %[2]s --domain default --rights push,presence --keep
+  %[1]s push --data-dir %[2]s --to default/bob --type order --content 'two parcels'
+  %[1]s consume --data-dir %[2]s --topic uplinks
 Kill one of them while the other writes, and start it again. What it does under load, with a verdict:
   %[1]s bench c2c --servers running --data-dir %[2]s
 `, gatepost, dataDir)
