@@ -205,7 +205,7 @@ func TestUnknownCommandsFlagsAndFields(t *testing.T) {
 			t.Errorf("command %#x is answered %#x %s", cmd, f.Cmd, f.Status)
 		}
 	}
-	for _, cmd := range []clientpb.Cmd{clientpb.Cmd_CMD_C2G, clientpb.Cmd_CMD_C2S, clientpb.Cmd_CMD_PRESENCE, clientpb.Cmd_CMD_GROUP} { // reserved
+	for _, cmd := range []clientpb.Cmd{clientpb.Cmd_CMD_C2G, clientpb.Cmd_CMD_PRESENCE, clientpb.Cmd_CMD_GROUP} { // reserved
 		if f, err := r.CallBody(uint16(cmd), wire.FlagRestart, nil); err != nil || f.Status != status.UnknownCommand {
 			t.Errorf("reserved command %#x: %s %v", cmd, f.Status, err)
 		}
