@@ -208,7 +208,7 @@ func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
 	}
 	for _, want := range []string{"this is the first run", "waited"} {
 		out, err := exec.Command(binary, "demo", "--data-dir", dir, "--exit").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), want) || strings.Count(string(out), "✓") != 8 {
+		if err != nil || !strings.Contains(string(out), want) || strings.Count(string(out), "\n   ✓ ") != 15 || !strings.Contains(string(out), "✓✓") {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}

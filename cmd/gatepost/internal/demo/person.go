@@ -17,20 +17,26 @@ type person struct {
 	user   gatepost.User
 	client *gatepost.Client
 
-	mu     sync.Mutex
-	shown  []gatepost.Message
-	states []gatepost.StateChange
-	news   chan struct{} // closed and replaced when shown or states grow
+	mu       sync.Mutex
+	shown    []gatepost.Message
+	receipts []gatepost.Receipt
+	states   []gatepost.StateChange
+	news     chan struct{} // closed and replaced when one of them grows
 }
 
 // login opens the store at path and brings user online. onMessage may be nil.
 func (r *run) login(ctx context.Context, user gatepost.User, path string, onMessage func(gatepost.Message) error) (*person, error) {
+	return r.loginOn(ctx, user, device, path, onMessage)
+}
+
+// loginOn is login on a device of any class.
+func (r *run) loginOn(ctx context.Context, user gatepost.User, on gatepost.Device, path string, onMessage func(gatepost.Message) error) (*person, error) {
 	store, err := clientstore.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("store of %s: %w", user.UID, err)
 	}
 	p := &person{user: user, news: make(chan struct{})}
-	cfg := r.Target.Client(user, device)
+	cfg := r.Target.Client(user, on)
 	cfg.Store = store
 	cfg.OnMessage = func(_ context.Context, m gatepost.Message) error {
 		if onMessage != nil {
@@ -39,6 +45,10 @@ func (r *run) login(ctx context.Context, user gatepost.User, path string, onMess
 			}
 		}
 		p.note(func() { p.shown = append(p.shown, m) })
+		return nil
+	}
+	cfg.OnReceipt = func(_ context.Context, rec gatepost.Receipt) error {
+		p.note(func() { p.receipts = append(p.receipts, rec) })
 		return nil
 	}
 	cfg.OnState = func(s gatepost.StateChange) { p.note(func() { p.states = append(p.states, s) }) }
@@ -74,6 +84,32 @@ func (p *person) until(ctx context.Context, what string, done func() bool) error
 			return fmt.Errorf("%s has not seen %s: %w", p.user.UID, what, ctx.Err())
 		}
 	}
+}
+
+// message waits until the message id has been shown to p.
+func (p *person) message(ctx context.Context, what string, id gatepost.ClientMsgID) (found gatepost.Message, err error) {
+	err = p.until(ctx, what, func() bool {
+		for _, m := range p.shown {
+			if m.ClientMsgID == id {
+				found = m
+				return true
+			}
+		}
+		return false
+	})
+	return found, err
+}
+
+// count is how often the message id was shown to p.
+func (p *person) count(id gatepost.ClientMsgID) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.shown {
+		if m.ClientMsgID == id {
+			n++
+		}
+	}
+	return n
 }
 
 // send hands the texts over and waits until each of them is accepted.

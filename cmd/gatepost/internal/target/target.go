@@ -58,9 +58,10 @@ func (f *Flags) Args() []string {
 type Target struct {
 	Gates   []string
 	Keys    []gatepost.Key
-	TLS     *tls.Config // nil: the system's roots
-	DataDir string      // where clients of this machine keep their stores
-	secrets *app.Keys   // nil: tokens cannot be made
+	TLS     *tls.Config  // nil: the system's roots
+	DataDir string       // where clients of this machine keep their stores
+	Runtime *app.Runtime // what the platform in DataDir tells of itself; nil: the gates were named instead
+	secrets *app.Keys    // nil: tokens cannot be made
 }
 
 // Find resolves the flags.
@@ -76,7 +77,7 @@ func (f *Flags) Find() (*Target, error) {
 		if rt.TCP == "" {
 			return nil, fmt.Errorf("the %s in %s has no tcp address for clients: name a gate by --gate", rt.Role, f.DataDir)
 		}
-		t.Gates = []string{"tcp://" + rt.TCP}
+		t.Gates, t.Runtime = []string{"tcp://" + rt.TCP}, &rt
 		if len(keys) == 0 {
 			keys = rt.Keys
 		}
