@@ -18,7 +18,6 @@ CREATE TABLE inbox (
   type          VARBINARY(64)     NOT NULL,
   content       MEDIUMBLOB        NULL, -- NULL is kept for content that lies elsewhere
   flags         INT UNSIGNED      NOT NULL,
-  target        VARBINARY(193)    NOT NULL, -- of a copy: domain and uid of whom the original is for, with a NUL between them; else empty
   created_at    BIGINT            NOT NULL,
   expires_at    BIGINT            NOT NULL,
   confirmed     INT UNSIGNED      NOT NULL DEFAULT 0, -- a bit for each device class

@@ -17,7 +17,6 @@ CREATE TABLE inbox (
   type          TEXT    NOT NULL CHECK (length(CAST(type AS BLOB)) <= 64),
   content       BLOB    CHECK (length(content) <= 16777215),
   flags         INTEGER NOT NULL,
-  target        TEXT    NOT NULL CHECK (length(CAST(target AS BLOB)) <= 193),
   created_at    INTEGER NOT NULL,
   expires_at    INTEGER NOT NULL,
   confirmed     INTEGER NOT NULL DEFAULT 0
