@@ -45,7 +45,7 @@ func (b *base) gate() error {
 func (b *base) serve(name string, serve func() error) func(context.Context) error {
 	return func(context.Context) error {
 		go func() {
-			if err := serve(); err != nil {
+			if err := serve(); err != nil && !b.stopping.Load() { // who was stopped before it began has not failed
 				b.fail(name, err)
 			}
 		}()

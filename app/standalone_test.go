@@ -21,7 +21,6 @@ import (
 var lasting = []goleak.Option{
 	goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
 	goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
-	goleak.IgnoreAnyFunction("github.com/cloudwego/kitex/pkg/remote/trans/netpoll.(*transServer).BootstrapServer"),
 }
 
 // testConfig is standalone in a directory of its own, on free ports.

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/kerrors"
 	"github.com/cloudwego/kitex/pkg/transmeta"
 	"github.com/cloudwego/kitex/server"
+	"github.com/cloudwego/netpoll"
 
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb/logicservice"
@@ -23,14 +24,35 @@ const stopWait = 5 * time.Second
 
 // Server serves one service of a logic node. It traps no signals.
 type Server struct {
-	listener net.Listener
+	listener *listener
 	kitex    server.Server
 	exit     chan error
-	served   chan struct{}
+	stopping chan struct{} // closed by the first Stop
+	served   chan struct{} // closed when Serve is done
 
 	mu      sync.Mutex
 	serving bool
 	stopped bool
+}
+
+// listener tells when the event loop has taken it, which Kitex does in a goroutine of its own. A stop that came before that would
+// find nothing to stop, and the loop would stay for ever. It is closed once, since its file descriptor may be another's then.
+type listener struct {
+	netpoll.Listener
+	take, close sync.Once
+	taken       chan struct{}
+	closeErr    error
+}
+
+// Fd is asked for by the event loop when it starts, under the lock that its shutdown waits for.
+func (l *listener) Fd() int {
+	l.take.Do(func() { close(l.taken) })
+	return l.Listener.Fd()
+}
+
+func (l *listener) Close() error {
+	l.close.Do(func() { l.closeErr = l.Listener.Close() })
+	return l.closeErr
 }
 
 // NewServer binds addr for gates; port 0 takes a free one. It serves once Serve runs.
@@ -44,11 +66,12 @@ func NewServer(addr string, svc logicpb.LogicService, logger *slog.Logger) (*Ser
 // TTHeader with business errors, no signals, a stop that lets calls end. logger takes what Kitex has to say.
 func Listen(callers, addr string, logger *slog.Logger, build func(...server.Option) server.Server) (*Server, error) {
 	bridge(logger)
-	ln, err := net.Listen("tcp", addr)
+	bound, err := netpoll.CreateListener("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", callers, err)
 	}
-	s := &Server{listener: ln, exit: make(chan error, 1), served: make(chan struct{})}
+	ln := &listener{Listener: bound, taken: make(chan struct{})}
+	s := &Server{listener: ln, exit: make(chan error, 1), stopping: make(chan struct{}), served: make(chan struct{})}
 	s.kitex = build(
 		server.WithListener(ln),
 		server.WithMetaHandler(transmeta.ServerTTHeaderHandler),
@@ -61,17 +84,35 @@ func Listen(callers, addr string, logger *slog.Logger, build func(...server.Opti
 // Addr is where the server listens.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve serves until Stop; then it returns nil.
+// Serve serves until Stop, and returns nil then, also when Stop came first. A server serves once.
 func (s *Server) Serve() error {
 	s.mu.Lock()
-	if s.stopped || s.serving {
+	if s.serving {
 		s.mu.Unlock()
 		return errors.New("a server serves once")
 	}
 	s.serving = true
+	stopped := s.stopped
 	s.mu.Unlock()
 	defer close(s.served)
+	if stopped {
+		return nil
+	}
+	defer s.listener.Close()
+	go s.exitWhenStopped()
 	return s.kitex.Run()
+}
+
+// exitWhenStopped tells Kitex of the stop, as soon as there is something to stop.
+func (s *Server) exitWhenStopped() {
+	for _, c := range []chan struct{}{s.stopping, s.listener.taken} {
+		select {
+		case <-c:
+		case <-s.served:
+			return
+		}
+	}
+	s.exit <- nil
 }
 
 // Stop takes no new connections, lets the calls in flight end, and returns when Serve has, or when ctx ends. It may be called more
@@ -82,14 +123,14 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stopped = true
 	serving := s.serving
 	s.mu.Unlock()
-	if !serving {
-		if first {
+	if first {
+		close(s.stopping)
+		if !serving {
 			return s.listener.Close()
 		}
-		return nil
 	}
-	if first {
-		s.exit <- nil
+	if !serving {
+		return nil
 	}
 	select {
 	case <-s.served:
