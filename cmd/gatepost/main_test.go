@@ -184,13 +184,22 @@ func TestKeysAndTokens(t *testing.T) {
 	}
 }
 
-// The binary is built for this test, since the demo starts and kills processes of it.
-func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
-	binary, dir := filepath.Join(t.TempDir(), "gatepost"), filepath.Join(t.TempDir(), "data")
+// builtBinary builds the binary, for tests with processes of it.
+func builtBinary(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "gatepost")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	server := exec.Command(binary, "standalone", "--data-dir", dir, "--tcp", "127.0.0.1:0", "--tls", "", "--admin", "127.0.0.1:0", "--exit-on-stdin-eof")
+	return binary
+}
+
+// startStandalone starts a standalone process on a fresh data directory. stop ends it in order.
+func startStandalone(t *testing.T, binary string) (dir string, stop func()) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "data")
+	server := exec.Command(binary, "standalone", "--data-dir", dir, "--tcp", "127.0.0.1:0", "--tls", "", "--app", "127.0.0.1:0",
+		"--kafka-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--exit-on-stdin-eof")
 	stdin, err := server.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -206,16 +215,37 @@ func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return dir, func() {
+		stdin.Close()
+		if err := server.Wait(); err != nil {
+			t.Errorf("standalone: %v", err)
+		}
+	}
+}
+
+// The demo starts and kills processes of the binary.
+func TestDemoHoldsAndFindsItsDataAgain(t *testing.T) {
+	binary := builtBinary(t)
+	dir, stop := startStandalone(t, binary)
 	for _, want := range []string{"this is the first run", "waited"} {
 		out, err := exec.Command(binary, "demo", "--data-dir", dir, "--exit").CombinedOutput()
 		if err != nil || !strings.Contains(string(out), want) || strings.Count(string(out), "\n   ✓ ") != 15 || !strings.Contains(string(out), "✓✓") {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	stdin.Close()
-	if err := server.Wait(); err != nil {
-		t.Errorf("standalone: %v", err)
+	keys, err := command(t, "app-key", "list", "--data-dir", dir)
+	if err != nil || strings.Count(keys, "revoked") != 2 || strings.Contains(keys, "valid") {
+		t.Errorf("the keys of the demo: %v\n%s", err, keys)
 	}
+	rt, err := app.ReadRuntime(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(binary, "demo", "--gate", "tcp://"+rt.TCP, "--keys-file", rt.KeysFile, "--data-dir", t.TempDir(), "--exit").CombinedOutput()
+	if err != nil || strings.Count(string(out), "\n   – left out") != 5 || !strings.Contains(string(out), "5 were left out") {
+		t.Errorf("where only a gate is named: %v\n%s", err, out)
+	}
+	stop()
 }
 
 func TestFaultsSayWhatToDo(t *testing.T) {

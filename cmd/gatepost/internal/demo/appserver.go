@@ -138,7 +138,7 @@ func startAppServer(ctx context.Context, r *run) (_ string, err error) {
 	return fmt.Sprintf("key %s of account system %s, for %s", key.ID, r.Domain, strings.Join(key.Rights, " and ")), nil
 }
 
-// ready says why no app-server can call; nil: one can.
+// appReady says why no app-server can call; nil: one can.
 func (r *run) appReady() error {
 	if r.app == nil || r.app.client == nil {
 		return leftOut("there is no app key")
@@ -221,7 +221,7 @@ func pushAway(ctx context.Context, r *run) (string, error) {
 	if err := bob.expect(ctx, gatepost.User{Domain: r.Domain}, later); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("bob was away: the one for those online told so, the other waited, and was shown %v after he came back", time.Since(back).Round(100*time.Microsecond)), nil
+	return fmt.Sprintf("bob was away: the push for those online told so; the other one waited, and was shown %v after he came back", time.Since(back).Round(100*time.Microsecond)), nil
 }
 
 func revokeKey(ctx context.Context, r *run) (string, error) {

@@ -43,7 +43,7 @@ var steps = []step{
 	{"A second login of the same device class", "The newest login wins; the older one is told who won, and stays away (G5).", secondLogin},
 	{"Did he read it?", "A message that asks for it is answered by a receipt, once the receiver's app has been shown it (G2).", receipt},
 	{"The other one has a phone, too", "Each device class gets every message, and a copy of what the others sent (G1, G2).", secondDevice},
-	{"A client reports where it is", "An accepted report is in the topic of its type, each user's in order; a resend brings no second one (G1, G2, G3).", report},
+	{"A client reports where it is", "An accepted report is in the topic of its type, each user's in order, and a consumer is handed it once (G1, G2, G3).", report},
 	{"An app-server comes with a key of its own", "A key is for one account system and some rights, and the database has no more of it than a hash.", startAppServer},
 	{"It pushes to somebody who is online", "Accepted means committed to disk, as between users; then it is shown at once (G1, G2).", pushOnline},
 	{"It pushes to somebody who is away", "What is kept waits for him; what is only for those online says that he is not (G1).", pushAway},
