@@ -1,18 +1,74 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gatepost/gatepost/audit"
+	"github.com/gatepost/gatepost/audit/platform"
 	"github.com/spf13/cobra"
 )
 
 var traffics = map[string]audit.Traffic{"pairs": audit.Pairs, "talks": audit.Talks, "mixed": audit.Mixed}
 
+// Values of --kinds.
+const (
+	kindMessages = "messages"
+	kindUplinks  = "uplinks"
+	kindPushes   = "pushes"
+)
+
+// checkKinds checks what --kinds says, and puts the default in place of nothing: all for a standalone that is started for this run.
+func checkKinds(kinds []string, s servers) ([]string, error) {
+	local := s.where == serversLocal
+	if len(kinds) == 0 {
+		if local && s.mysql == "" {
+			return []string{kindMessages, kindUplinks, kindPushes}, nil
+		}
+		return []string{kindMessages}, nil
+	}
+	for _, k := range kinds {
+		switch {
+		case k != kindMessages && k != kindUplinks && k != kindPushes:
+			return nil, fmt.Errorf("--kinds %s: must be %s, %s or %s", k, kindMessages, kindUplinks, kindPushes)
+		case k == kindUplinks && (!local || s.mysql != ""):
+			return nil, fmt.Errorf("--kinds %s: is for --servers local without --mysql, whose Kafka is known", k)
+		case k == kindPushes && !local:
+			return nil, fmt.Errorf("--kinds %s: is for --servers local, whose app keys can be made", k)
+		}
+	}
+	if !slices.Contains(kinds, kindMessages) {
+		return nil, fmt.Errorf("--kinds: %s are always among them", kindMessages)
+	}
+	return kinds, nil
+}
+
+// addKinds adds uplinks and pushes to a run against a platform that was started for it. The caller closes what it returns.
+func addKinds(ctx context.Context, cfg *audit.Config, kinds []string, p *platform.Platform) (closeApp func() error, err error) {
+	closeApp = func() error { return nil }
+	if slices.Contains(kinds, kindUplinks) {
+		cfg.Topic = audit.KafkaTopic{Brokers: p.Brokers(), Name: p.Topic()}
+	}
+	if slices.Contains(kinds, kindPushes) {
+		key, err := p.AppKey(ctx)
+		if err != nil {
+			return closeApp, err
+		}
+		server, err := audit.NewAppServer(p.Apps(), key, platform.Domain)
+		if err != nil {
+			return closeApp, err
+		}
+		cfg.App, closeApp = server, server.Close
+	}
+	return closeApp, nil
+}
+
 func auditCommand() *cobra.Command {
 	var s servers
+	var kinds []string
 	var cfg audit.Config
 	var traffic string
 	var asJSON bool
@@ -23,6 +79,7 @@ func auditCommand() *cobra.Command {
 
   accepted ⊆ shown ⊆ sent, each message shown once, in its sender's order, and the inbox empty at the end.
 
+--kinds adds uplinks, each of which is in its topic at the end, and pushes of an app-server, some of them made twice at once.
 Every violation is named with the history of its message. The seed reproduces who sends what to whom and who leaves when.
 Exit code 1 when the verdict is FAIL.
 
@@ -38,6 +95,9 @@ Exit code 1 when the verdict is FAIL.
 			if cfg.Users < 2 {
 				return usageError{fmt.Errorf("--users %d: must be at least 2, one who sends and one who receives", cfg.Users)}
 			}
+			if kinds, err = checkKinds(kinds, s); err != nil {
+				return usageError{err}
+			}
 			o, err := s.open(cmd.Context())
 			if err != nil {
 				return err
@@ -46,6 +106,11 @@ Exit code 1 when the verdict is FAIL.
 			if cfg.Dial, err = o.target.Dial(); err != nil {
 				return err
 			}
+			closeApp, err := addKinds(cmd.Context(), &cfg, kinds, o.local)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, closeApp()) }()
 			cfg.Domain = o.target.Domain
 			cfg.Progress = progressTo(cmd.ErrOrStderr())
 			result, err := audit.Run(cmd.Context(), cfg)
@@ -63,6 +128,7 @@ Exit code 1 when the verdict is FAIL.
 	}
 	s.add(cmd)
 	cmd.Flags().IntVar(&cfg.Users, "users", 20, "number of users")
+	cmd.Flags().StringSliceVar(&kinds, "kinds", nil, "what is sent: messages,uplinks,pushes (default: all with a standalone that is started for this run, else messages)")
 	cmd.Flags().StringVar(&traffic, "traffic", "mixed", "who sends to whom: pairs (one way), talks (both ways), mixed (anybody to anybody)")
 	cmd.Flags().IntVar(&cfg.Window, "window", 16, "messages of a user that are not accepted yet")
 	cmd.Flags().IntVar(&cfg.Size, "size", 200, "bytes of content")
