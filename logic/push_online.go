@@ -55,13 +55,17 @@ func (n *Node) pushOnline(ctx context.Context, p *pushing) {
 			users = append(users, u)
 		}
 	}
-	where := n.locate(ctx, users)
+	where, sure := n.locateSure(ctx, users)
 	next := 0
 	p.each(func(i int, user store.UserKey) {
 		stops := where[next]
 		next++
-		if len(stops) == 0 {
+		switch {
+		case len(stops) == 0 && sure:
 			p.settleOnline(i, parcelUnknown)
+			return
+		case len(stops) == 0: // the table is away, and this node has heard of no gate yet
+			p.refuse(i, errPushFailed)
 			return
 		}
 		t := &onlineTarget{left: len(stops), settle: func(o parcelOutcome) { p.settleOnline(i, o) }}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -333,5 +334,37 @@ func TestTopicIsDeleted(t *testing.T) {
 			o.produce(p, report("orders", "u"+strconv.Itoa(n), 1))
 			return o.wait(t)["u"+strconv.Itoa(n)+"-1"]
 		})
+	}
+}
+
+// A probe whose stream had closed is not sent: it tells nothing of the topic, and the next record is a probe again.
+func TestProbeThatWasNotSentClosesNoBreaker(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	cfg.ProduceTimeout = 400 * time.Millisecond
+	p := startProducer(t, cfg, "orders")
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return nil, nil, true
+	})
+	var o outcomes
+	o.produce(p, report("orders", "anna", 0))
+	o.wait(t)
+	for deadline := time.Now().Add(10 * time.Second); ; { // until the breaker lets a probe through
+		var probe outcomes
+		r := report("orders", "anna", 1)
+		r.Closed = func() bool { return true }
+		probe.produce(p, r)
+		if errors.Is(probe.wait(t)["anna-1"], mq.ErrClosed) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no probe was let through")
+		}
+	}
+	var both outcomes
+	both.produce(p, report("orders", "bert", 0))
+	both.produce(p, report("orders", "carl", 0))
+	if err := both.wait(t)["carl-0"]; err == nil || !strings.Contains(err.Error(), "breaker is open") {
+		t.Errorf("behind the probe a record ended with %v: the breaker was closed by one that was never sent", err)
 	}
 }

@@ -137,11 +137,13 @@ func (l *lane) write(batch []*item) {
 	}()
 	began := time.Now()
 	work := [][]*item{batch}
+	answered := false
 	for len(work) > 0 {
 		items, res := l.deliver(work[0])
 		work = work[1:]
+		answered = answered || len(items) > 0 && (res.verdict == taken || res.verdict == refused)
 		switch {
-		case len(items) == 0:
+		case len(items) == 0: // their streams had closed
 		case res.verdict == taken:
 			l.tell(items, nil)
 		case res.verdict == refused && len(res.bad) > 0:
@@ -172,8 +174,9 @@ func (l *lane) write(batch []*item) {
 	l.p.metrics.seconds.WithLabelValues(l.topic).Observe(time.Since(began).Seconds())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failures > 0 {
-		l.failures, l.probing, l.openUntil = 0, false, time.Time{}
+	l.probing = false
+	if l.failures > 0 && answered { // a probe that was not sent tells nothing
+		l.failures, l.openUntil = 0, time.Time{}
 		l.p.metrics.open.WithLabelValues(l.topic).Dec()
 		l.p.logger.Info("topic is available again", "topic", l.topic, "partition", l.partition)
 	}
