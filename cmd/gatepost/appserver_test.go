@@ -67,9 +67,10 @@ func TestAppServerCommands(t *testing.T) {
 	if out := list(); !strings.Contains(out, key.ID) || !strings.Contains(out, "valid") {
 		t.Errorf("app-key list: %s", out)
 	}
+	// To somebody away: what he has confirmed is forgotten, and a repeat of it would be stored anew.
 	id := "0199f000-0000-7000-8000-000000000001"
 	for _, want := range []string{"accepted  message", "accepted before"} {
-		if out, err := command(t, here("push", "--to", "default/ann", "--content", "hello", "--id", id)...); err != nil || !strings.Contains(out, want) || !strings.Contains(out, "push "+id) {
+		if out, err := command(t, here("push", "--to", "default/away", "--content", "hello", "--id", id)...); err != nil || !strings.Contains(out, want) || !strings.Contains(out, "push "+id) {
 			t.Errorf("push: %v, want %q in\n%s", err, want, out)
 		}
 	}
