@@ -34,8 +34,8 @@ func checkKinds(kinds []string, s servers) ([]string, error) {
 		switch {
 		case k != kindMessages && k != kindUplinks && k != kindPushes:
 			return nil, fmt.Errorf("--kinds %s: must be %s, %s or %s", k, kindMessages, kindUplinks, kindPushes)
-		case k == kindUplinks && (!local || s.mysql != ""):
-			return nil, fmt.Errorf("--kinds %s: is for --servers local without --mysql, whose Kafka is known", k)
+		case k == kindUplinks && (!local || s.mysql != "" && len(s.kafka) == 0):
+			return nil, fmt.Errorf("--kinds %s: is for --servers local with a Kafka that is known", k)
 		case k == kindPushes && !local:
 			return nil, fmt.Errorf("--kinds %s: is for --servers local, whose app keys can be made", k)
 		}
@@ -126,7 +126,7 @@ Exit code 1 when the verdict is FAIL.
 			return report(cmd.OutOrStdout(), false, result.Verdict, result.Verdict)
 		},
 	}
-	s.add(cmd)
+	s.add(cmd, 2)
 	cmd.Flags().IntVar(&cfg.Users, "users", 20, "number of users")
 	cmd.Flags().StringSliceVar(&kinds, "kinds", nil, "what is sent: messages,uplinks,pushes (default: all with a standalone that is started for this run, else messages)")
 	cmd.Flags().StringVar(&traffic, "traffic", "mixed", "who sends to whom: pairs (one way), talks (both ways), mixed (anybody to anybody)")

@@ -64,7 +64,7 @@ it runs on this machine and was started here) and the verdict. Exit code 1 when 
 			return report(cmd.OutOrStdout(), asJSON, result, result.Verdict)
 		},
 	}
-	s.add(cmd)
+	s.add(cmd, 1)
 	cmd.Flags().IntVar(&b.Pairs, "pairs", 16, "pairs of users")
 	cmd.Flags().IntVar(&b.Window, "window", 64, "messages of a sender that are not accepted yet")
 	cmd.Flags().IntVar(&b.Size, "size", 200, "bytes of content")

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/gatepost/gatepost/audit"
@@ -23,47 +25,85 @@ const (
 
 // servers are the flags that say which platform a load runs against.
 type servers struct {
-	where  string
-	to     target.Flags
-	domain string
-	mysql  string
-	redis  string
-	keep   bool
+	where   string
+	to      target.Flags
+	domain  string
+	mysql   string
+	redis   string
+	kafka   []string
+	backing string
+	nodes   int
+	cpu     []string
+	keep    bool
 }
 
 const serversHelp = `The platform is the one that --servers names:
-  local     one that is started for this run from this very binary, and stopped after it: standalone on a fresh data directory, or,
-            with --mysql and --redis, a cluster of one gate and one logic node (its database must be empty or left by an earlier run)
+  local     one that is started for this run from this very binary, and stopped after it: standalone on a fresh data directory, or
+            a cluster of --nodes gates and as many logic nodes. With --backing the cluster stands on the MariaDB, the Redis and the
+            Kafka that deploy/servers/up.sh --dir DIR has started, in a database of its own that is dropped afterwards. With --mysql and
+            --redis, and --kafka where there is one, it stands on those (the database must be empty or left by an earlier run)
   running   the one that runs in --data-dir
   ADDRESS   a gate, tcp://host:port, with --keys-file for the secrets`
 
-func (s *servers) add(cmd *cobra.Command) {
+// add adds the flags. nodes is the default of --nodes.
+func (s *servers) add(cmd *cobra.Command, nodes int) {
 	s.to.Add(cmd.Flags())
 	cmd.Flags().StringVar(&s.where, "servers", serversLocal, "local, running, or the address of a gate")
 	cmd.Flags().StringVar(&s.domain, "domain", defaultDomain, "account system of the users (not with --servers local)")
+	cmd.Flags().StringVar(&s.backing, "backing", "", "with --servers local: directory of the servers that deploy/servers/up.sh has started, for a cluster")
 	cmd.Flags().StringVar(&s.mysql, "mysql", "", "with --servers local: data source name of a MySQL or MariaDB for a cluster")
 	cmd.Flags().StringVar(&s.redis, "redis", "", "with --servers local: address of a Redis for a cluster")
+	cmd.Flags().StringSliceVar(&s.kafka, "kafka", nil, "with --servers local: Kafka brokers, host:port (default: the own one of standalone)")
+	cmd.Flags().IntVar(&s.nodes, "nodes", nodes, "gates of a cluster that is started, and as many logic nodes")
+	cmd.Flags().StringArrayVar(&s.cpu, "cpu", nil, "NAME=PID of a server process that others started on this machine, whose CPU is counted too (repeatable)")
 	cmd.Flags().BoolVar(&s.keep, "keep", false, "with --servers local: keep the servers' logs and data, and say where")
 }
 
 // openServers is a platform that a load runs against.
 type openServers struct {
-	target audit.Target
-	local  *platform.Platform // nil unless it was started for this run
-	dir    string             // of local
-	keep   bool
+	target  audit.Target
+	local   *platform.Platform // nil unless it was started for this run
+	backing *platform.Backing  // what local stands on; nil: not known
+	others  []audit.Server     // of --cpu
+	drop    func() error       // removes the database of this run
+	dir     string             // of local
+	keep    bool
+}
+
+// cluster reports whether a cluster shall be started, and not standalone.
+func (s *servers) cluster() bool { return s.mysql != "" || s.backing != "" }
+
+// check checks the flags among each other.
+func (s *servers) check() error {
+	switch {
+	case (s.mysql == "") != (s.redis == ""):
+		return errors.New("--mysql and --redis belong together")
+	case s.backing != "" && (s.mysql != "" || len(s.kafka) > 0):
+		return errors.New("--backing names MariaDB, Redis and Kafka: --mysql, --redis and --kafka are for servers that are elsewhere")
+	case s.where != serversLocal && (s.cluster() || len(s.kafka) > 0):
+		return errors.New("--backing, --mysql, --redis and --kafka are for --servers local")
+	case s.nodes < 1:
+		return fmt.Errorf("--nodes %d: must be at least 1", s.nodes)
+	}
+	return nil
 }
 
 // open finds the platform or starts it. The caller closes it.
 func (s *servers) open(ctx context.Context) (*openServers, error) {
-	if (s.mysql == "") != (s.redis == "") {
-		return nil, usageError{errors.New("--mysql and --redis belong together")}
+	if err := s.check(); err != nil {
+		return nil, usageError{err}
+	}
+	others, err := processesOf(s.cpu)
+	if err != nil {
+		return nil, usageError{err}
 	}
 	if s.where == serversLocal {
-		return s.start(ctx)
-	}
-	if s.mysql != "" {
-		return nil, usageError{errors.New("--mysql and --redis are for --servers local")}
+		o, err := s.start(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.others = others
+		return o, nil
 	}
 	if s.where != serversRunning {
 		address, err := gateAddress(s.where)
@@ -73,7 +113,20 @@ func (s *servers) open(ctx context.Context) (*openServers, error) {
 		s.to.Gates = append(s.to.Gates, address)
 	}
 	t, err := auditTarget(s.to, s.domain)
-	return &openServers{target: t}, err
+	return &openServers{target: t, others: others}, err
+}
+
+// processesOf reads the values of --cpu.
+func processesOf(values []string) (out []audit.Server, err error) {
+	for _, text := range values {
+		name, number, _ := strings.Cut(text, "=")
+		pid, err := strconv.Atoi(number)
+		if name == "" || err != nil || pid < 1 {
+			return nil, fmt.Errorf("--cpu %s: must be NAME=PID", text)
+		}
+		out = append(out, audit.Server{Name: name, PID: pid})
+	}
+	return out, nil
 }
 
 // gateAddress is text as tcp://host:port or tls://host:port.
@@ -99,29 +152,55 @@ func (s *servers) start(ctx context.Context) (*openServers, error) {
 		return nil, fmt.Errorf("directory for the servers: %w", err)
 	}
 	o := &openServers{dir: dir, keep: s.keep}
-	opt := platform.Options{Binary: exe, Dir: dir, MySQL: s.mysql, Redis: s.redis}
-	if s.mysql != "" {
-		opt.Gates, opt.Logic = 1, 1
-	}
-	if o.local, err = platform.Start(ctx, opt); err != nil {
-		return nil, errors.Join(err, o.Close())
-	}
-	o.target, err = auditTarget(target.Flags{Gates: o.local.Addresses(), Keys: o.local.Keys(), KeysFile: o.local.KeysFile()}, platform.Domain)
+	err = s.startIn(ctx, o, platform.Options{Binary: exe, Dir: dir, MySQL: s.mysql, Redis: s.redis, Kafka: s.kafka,
+		Set: []string{"gate.handshake_rate=0"}, // all clients have one address
+	})
 	if err != nil {
 		return nil, errors.Join(err, o.Close())
 	}
 	return o, nil
 }
 
+// startIn fills o. What it has started when it fails is closed with o.
+func (s *servers) startIn(ctx context.Context, o *openServers, opt platform.Options) (err error) {
+	if s.cluster() {
+		opt.Gates, opt.Logic = s.nodes, s.nodes
+	}
+	if s.backing != "" {
+		if o.backing, err = platform.OpenBacking(s.backing, ""); err != nil {
+			return usageError{fmt.Errorf("--backing: %w", err)}
+		}
+		opt.Redis = o.backing.Address(platform.Redis)
+		if kafka := o.backing.Address(platform.Kafka); kafka != "" {
+			opt.Kafka = []string{kafka}
+		}
+		if opt.MySQL, o.drop, err = platform.CreateDatabase(ctx, o.backing.Address(platform.MariaDB), "gatepost_bench"); err != nil {
+			return fmt.Errorf("--backing: %w", err)
+		}
+	}
+	if len(opt.Kafka) > 0 { // other runs' records stay out of the topic
+		opt.Topic = fmt.Sprintf("gatepost-bench-%x", rand.Uint64())
+	}
+	if o.local, err = platform.Start(ctx, opt); err != nil {
+		return err
+	}
+	o.target, err = auditTarget(target.Flags{Gates: o.local.Addresses(), Keys: o.local.Keys(), KeysFile: o.local.KeysFile()}, platform.Domain)
+	return err
+}
+
 // processes are those whose CPU can be measured.
 func (o *openServers) processes() (out []audit.Server) {
-	if o.local == nil {
-		return nil
+	if o.local != nil {
+		for _, p := range o.local.Processes() {
+			out = append(out, audit.Server{Name: p.Name(), PID: p.PID()})
+		}
 	}
-	for _, p := range o.local.Processes() {
-		out = append(out, audit.Server{Name: p.Name(), PID: p.PID()})
+	if o.backing != nil {
+		for _, p := range o.backing.Processes() {
+			out = append(out, audit.Server(p))
+		}
 	}
-	return out
+	return append(out, o.others...)
 }
 
 // Close stops what open started, and removes what it wrote.
@@ -129,6 +208,9 @@ func (o *openServers) Close() error {
 	var err error
 	if o.local != nil {
 		err = o.local.Close()
+	}
+	if o.drop != nil {
+		err = errors.Join(err, o.drop())
 	}
 	switch {
 	case o.dir == "":

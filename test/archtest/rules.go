@@ -50,7 +50,8 @@ func Rows() []Row {
 		{
 			Room: "app", May: []string{"idl/...", "gate/...", "logic/...", "store/...", "mq/...", "sdk/...", "migrations", "audit/..."},
 		},
-		{Room: "audit", May: []string{"sdk/...", "idl/..."}, Never: []string{"database/sql"}, NeverReach: []string{"github.com/redis/go-redis", "gorm.io"}},
+		{Room: "audit", May: []string{"sdk/...", "idl/...", "audit/platform"}, Never: []string{"database/sql"}, NeverReach: []string{"github.com/redis/go-redis", "gorm.io"}},
+		{Room: "audit/platform", NeverReach: []string{"github.com/redis/go-redis", "gorm.io"}},
 		{Room: "cmd", May: []string{"app/...", "audit/...", "sdk/...", "idl/..."}},
 		{Room: "test", May: []string{"audit/...", "sdk/...", "idl/..."}},
 	}

@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,8 +12,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	"github.com/gatepost/gatepost/audit/platform"
 )
@@ -95,7 +92,7 @@ func Start(ctx context.Context, mode Mode, servers Servers, dir string, set ...s
 	drop := func() error { return nil }
 	if mode == Cluster {
 		opt.Gates, opt.Logic, opt.Redis = 2, 2, servers.Redis
-		if opt.MySQL, drop, err = createDatabase(ctx, servers.MySQL); err != nil {
+		if opt.MySQL, drop, err = platform.CreateDatabase(ctx, servers.MySQL, "gatepost_test"); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -104,34 +101,6 @@ func Start(ctx context.Context, mode Mode, servers Servers, dir string, set ...s
 		return nil, nil, errors.Join(err, drop())
 	}
 	return p, func() error { return errors.Join(p.Close(), drop()) }, nil
-}
-
-// createDatabase makes a database of its own and returns the DSN that names it.
-func createDatabase(ctx context.Context, server string) (dsn string, drop func() error, err error) {
-	cfg, err := mysql.ParseDSN(server)
-	if err != nil {
-		return "", nil, fmt.Errorf("GATEPOST_TEST_MYSQL: %w", err)
-	}
-	name := fmt.Sprintf("gatepost_test_%x", rand.Uint64())
-	execute := func(ctx context.Context, statement string) error {
-		connector, err := mysql.NewConnector(cfg)
-		if err != nil {
-			return err
-		}
-		db := sql.OpenDB(connector)
-		_, err = db.ExecContext(ctx, statement)
-		return errors.Join(err, db.Close())
-	}
-	if err := execute(ctx, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4"); err != nil {
-		return "", nil, fmt.Errorf("create a database: %w", err)
-	}
-	named := cfg.Clone()
-	named.DBName = name
-	return named.FormatDSN(), func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		return execute(ctx, "DROP DATABASE IF EXISTS "+name)
-	}, nil
 }
 
 // Eventually polls until f returns nil, and fails the test with its last error when that takes longer than limit.
