@@ -15,6 +15,7 @@ import (
 // BenchmarkDeflate compares the ways to compress a small body; what was chosen stands at appendDeflate.
 func BenchmarkDeflate(b *testing.B) {
 	const each = 300
+	space := make([]byte, 4096)
 	kinds := []string{"position", "order", "chat"}
 	var samples [][]byte
 	for i := range each {
@@ -41,6 +42,14 @@ func BenchmarkDeflate(b *testing.B) {
 		})
 	}
 	run("plain", func(w *counter, plain []byte) error { _, err := w.Write(plain); return err })
+	run("short", func(w *counter, plain []byte) error {
+		out, ok := dictionaries[1].appendShort(space[:0], plain, len(space))
+		if !ok {
+			return errNoGain
+		}
+		_, err := w.Write(out)
+		return err
+	})
 	run("stateless", func(w *counter, plain []byte) error { return flate.StatelessDeflate(w, plain, true, dictionary1) })
 	run("stateless without dictionary", func(w *counter, plain []byte) error { return flate.StatelessDeflate(w, plain, true, nil) })
 	for _, level := range []int{1, 5, 7, 9} {

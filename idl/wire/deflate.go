@@ -32,10 +32,11 @@ var dictionary1 []byte
 type dictionary struct {
 	id        uint32
 	text      []byte
-	inflaters sync.Pool // *inflater
+	short     *shortIndex // of text
+	inflaters sync.Pool   // *inflater
 }
 
-var dictionaries = map[uint32]*dictionary{1: {id: 1, text: dictionary1}}
+var dictionaries = map[uint32]*dictionary{1: {id: 1, text: dictionary1, short: newShortIndex(dictionary1)}}
 
 // DictionaryID is the dictionary that this release offers and prefers.
 const DictionaryID = 1
@@ -81,18 +82,29 @@ func (s *sink) Write(p []byte) (int, error) {
 
 var sinks = sync.Pool{New: func() any { return new(sink) }}
 
-// appendDeflate appends the compressed body of plain to dst if that is smaller than plain; otherwise it returns dst as it was.
+// minGain is how many bytes compressing has to save: for less the receiver would inflate in vain.
+const minGain = 8
+
+// appendDeflate appends the compressed body of plain to dst if that is smaller than plain by minGain; otherwise it returns dst as it was.
 //
-// It uses the stateless deflater: over 200-byte JSON 11 µs a body and 92 bytes of 195, against 18 µs and 84 bytes with a pooled
-// writer of level 7, which keeps 1 MB .
+// Short bodies have a deflater of their own, see appendShort: over 200-byte JSON 1.9 µs a body and 86 bytes of 195, against 11 µs and
+// 92 bytes with the stateless deflater, which longer ones go through, and 20 µs and 84 bytes with a pooled writer of level 7, which
+// keeps 1 MB.
 func (d *dictionary) appendDeflate(dst, plain []byte) ([]byte, bool) {
+	out, limit := binary.AppendUvarint(dst, uint64(len(plain))), len(dst)+len(plain)-minGain+1 // out is to stay below limit
+	if len(plain) <= maxShort {
+		if out, ok := d.appendShort(out, plain, limit); ok {
+			return out, true
+		}
+		return dst, false
+	}
 	s := sinks.Get().(*sink)
-	s.out, s.limit = binary.AppendUvarint(dst, uint64(len(plain))), len(dst)+len(plain)-1
+	s.out, s.limit = out, limit-1
 	err := flate.StatelessDeflate(s, plain, true, d.text)
-	out, limit := s.out, s.limit
+	out = s.out
 	s.out = nil
 	sinks.Put(s)
-	if err != nil || len(out) > limit {
+	if err != nil || len(out) >= limit {
 		return dst, false
 	}
 	return out, true

@@ -1,0 +1,101 @@
+package wire
+
+import (
+	"bytes"
+	"compress/flate"
+	"io"
+	"math/rand/v2"
+	"testing"
+)
+
+// inflateStandard inflates with the standard library, which shares no code with the deflater here.
+func inflateStandard(t *testing.T, packed []byte) []byte {
+	t.Helper()
+	src := bytes.NewReader(packed)
+	plain, err := io.ReadAll(flate.NewReaderDict(src, dictionary1))
+	if err != nil {
+		t.Fatalf("inflate %x: %v", packed, err)
+	}
+	if src.Len() != 0 {
+		t.Fatalf("%d bytes behind the last block", src.Len())
+	}
+	return plain
+}
+
+// checkShort deflates plain as a short body, and inflates it again.
+func checkShort(t *testing.T, plain []byte) []byte {
+	t.Helper()
+	before := []byte("before")
+	out, ok := dictionaries[1].appendShort(bytes.Clone(before), plain, 1<<20)
+	if !ok || !bytes.HasPrefix(out, before) {
+		t.Fatalf("%d bytes: deflated %t, %q before it", len(plain), ok, out[:len(before)])
+	}
+	if got := inflateStandard(t, out[len(before):]); !bytes.Equal(got, plain) {
+		t.Fatalf("inflated to\n%q, want\n%q", got, plain)
+	}
+	return out[len(before):]
+}
+
+func TestShortBodies(t *testing.T) {
+	for i := range 300 {
+		checkShort(t, samplePosition(i))
+		checkShort(t, sampleOrder(i))
+		checkShort(t, sampleChat(i))
+	}
+	for n := range maxShort + 1 {
+		checkShort(t, randomBytes(n))
+		checkShort(t, make([]byte, n)) // matches of all lengths with what was just written
+		checkShort(t, dictionary1[len(dictionary1)-n:])
+		checkShort(t, dictionary1[:n]) // the greatest distances
+	}
+	for i := range 2000 { // pieces of the dictionary among bytes of both code lengths
+		r := rand.New(rand.NewPCG(uint64(i), 5))
+		var plain []byte
+		for len(plain) < r.IntN(maxShort-300) {
+			at := r.IntN(len(dictionary1) - 300)
+			plain = append(append(plain, dictionary1[at:at+r.IntN(300)]...), randomBytes(r.IntN(5))...)
+			if len(plain) > 20 && r.IntN(2) == 0 { // and of the body itself
+				plain = append(plain, plain[r.IntN(10):min(len(plain), 10+r.IntN(200))]...)
+			}
+		}
+		checkShort(t, plain[:min(len(plain), maxShort)])
+	}
+}
+
+// A short body is never made longer than it may be, and gives up in time.
+func TestShortBodyGivesUp(t *testing.T) {
+	for i := range 100 {
+		plain := sampleOrder(i)
+		size := len(checkShort(t, plain))
+		space := make([]byte, 0, 512)
+		for limit := range size + 3 {
+			out, ok := dictionaries[1].appendShort(space, plain, limit)
+			if ok != (size < limit) {
+				t.Fatalf("limit %d: deflated %t into %d bytes, %d are needed", limit, ok, len(out), size)
+			}
+			if !ok && len(out) != 0 {
+				t.Fatalf("limit %d: %d bytes left in dst", limit, len(out))
+			}
+		}
+	}
+}
+
+func TestDistanceSymbols(t *testing.T) {
+	for d := 1; d <= 32768; d++ {
+		s := distances[distanceSymbol(d)]
+		if low, high := int(s.base), int(s.base)+1<<s.extra-1; d < low || d > high {
+			t.Fatalf("distance %d has symbol %d, which is for %d..%d", d, distanceSymbol(d), low, high)
+		}
+	}
+}
+
+func FuzzShortBody(f *testing.F) {
+	for i := range 3 {
+		f.Add(samplePosition(i))
+		f.Add(sampleChat(i))
+		f.Add(randomBytes(20 * i))
+	}
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		checkShort(t, plain[:min(len(plain), maxShort)])
+	})
+}
