@@ -153,8 +153,8 @@ func matchLength(a, b []byte) int {
 	return i
 }
 
-// appendShort appends the raw DEFLATE of plain, which is at most maxShort bytes long, to dst, and gives up when it would not fit
-// below limit bytes of dst.
+// appendShort appends the raw DEFLATE of plain, which is at most maxShort bytes long, to dst. It gives up when that would not fit
+// below limit bytes of dst, and when half of plain has gained nothing.
 func (d *dictionary) appendShort(dst, plain []byte, limit int) ([]byte, bool) {
 	table := shortTables.Get().(*shortTable)
 	defer shortTables.Put(table)
@@ -183,8 +183,8 @@ func (d *dictionary) appendShort(dst, plain []byte, limit int) ([]byte, bool) {
 				table[hash4(plain[i:])>>(32-bodyBits)] = uint16(i + 1)
 			}
 		}
-		if len(w.out) >= limit {
-			return dst, false
+		if len(w.out) >= limit || i > len(plain)/2 && len(w.out)-len(dst) >= i {
+			return dst, false // it does not fit, or half of the body has gained nothing
 		}
 	}
 	w.put(uint64(endOfBody.bits), uint(endOfBody.n))
