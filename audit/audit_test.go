@@ -2,8 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -195,41 +193,6 @@ func TestJudgeRepeatsAndLeftovers(t *testing.T) {
 	j.leftover(1, Shown{MsgID: 77, Content: content(j, 0)})
 	if v := Judge(j); v.Pass || v.LeftBehind != 1 || !strings.Contains(v.Violations[0].History, "found in the inbox of b/1") {
 		t.Errorf("left behind: %s %+v", v, v.Violations)
-	}
-}
-
-type countingFault struct {
-	err   error
-	draws []uint64
-}
-
-func (f *countingFault) Name() string { return "counting" }
-func (f *countingFault) Strike(_ context.Context, rng *rand.Rand) error {
-	f.draws = append(f.draws, rng.Uint64())
-	return f.err
-}
-
-func TestFaultsStrikeFromTheSeed(t *testing.T) {
-	var runs [2]*countingFault
-	for i := range runs {
-		runs[i] = &countingFault{}
-		cfg := short(newFakePlatform(plant{}))
-		cfg.Messages, cfg.Duration = 0, 300*time.Millisecond
-		cfg.Faults, cfg.FaultEvery = []Fault{runs[i]}, 5*time.Millisecond
-		if r := run(t, cfg); len(r.Faults) != len(runs[i].draws) || len(r.Faults) == 0 {
-			t.Fatalf("%d faults reported, %d struck", len(r.Faults), len(runs[i].draws))
-		}
-	}
-	for i := range min(len(runs[0].draws), len(runs[1].draws)) {
-		if runs[0].draws[i] != runs[1].draws[i] {
-			t.Fatal("the same seed drew differently")
-		}
-	}
-	cfg := short(newFakePlatform(plant{}))
-	cfg.Messages, cfg.Duration = 0, 100*time.Millisecond
-	cfg.Faults, cfg.FaultEvery = []Fault{&countingFault{err: errors.New("no such process")}}, time.Millisecond
-	if _, err := Run(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), "fault counting: no such process") {
-		t.Errorf("a fault that cannot strike: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"math/bits"
 	"sync"
 	"time"
 )
@@ -19,6 +20,9 @@ type Journal struct {
 	topicMu   sync.Mutex
 	topic     []topicRecord // in the order of each partition
 	strangers int           // records that are not of this run
+
+	faults []Struck // written by one goroutine
+	strict bool     // nothing deserves to be refused
 }
 
 // topicRecord is one record of the topic.
@@ -58,6 +62,7 @@ type deviceJournal struct {
 // sendLog is what a device sent in one flow.
 type sendLog struct {
 	sent    []sendRecord
+	closed  int                  // nothing more happens to the records before it, as far as open looks
 	pending map[[16]byte]waiting // without an outcome yet
 	orphans map[[16]byte]Sent    // the outcome came before Send returned; emptied before the next one
 }
@@ -200,15 +205,17 @@ func (j *Journal) done(d uint32, s Sent) (w waiting, known, sameLife bool) {
 	return w, true, int(w.life) == len(dev.crashMS)
 }
 
-// pushed writes down the outcome of a push to one user.
-func (j *Journal) pushed(number uint32, s Sent) {
+// pushed writes down the outcome of a push to one user. first: it was not accepted before; a push that was made by two counts once.
+func (j *Journal) pushed(number uint32, s Sent) (first bool) {
 	dev := j.devices[j.app]
 	dev.sentMu.Lock()
 	defer dev.sentMu.Unlock()
 	log := &dev.flows[Messages]
-	if log.sent[number].state != accepted { // a push that was made by two counts once
-		log.doneLocked(number, s, j.sinceMS())
+	if log.sent[number].state == accepted {
+		return false
 	}
+	log.doneLocked(number, s, j.sinceMS())
+	return true
 }
 
 func (l *sendLog) doneLocked(number uint32, s Sent, nowMS uint32) {
@@ -346,23 +353,24 @@ func (j *Journal) record(r TopicRecord) {
 }
 
 // open counts what a run still waits for: outcomes of messages sent, and accepted messages that a device of the receiver has not shown.
+// It is for the time when nothing new is sent any more, and then looks at few records twice.
 func (j *Journal) open() (outcomes, shows int) {
 	for _, dev := range j.devices {
 		dev.sentMu.Lock()
 		for f := range dev.flows {
-			for i := range dev.flows[f].sent {
-				r := &dev.flows[f].sent[i]
-				switch {
-				case r.state == pending:
-					if !dev.crashedAfter(r.sentMS) {
-						outcomes++
-					}
-				case r.state == accepted && Flow(f) == Messages:
-					for place := range j.owned[r.to] {
-						if r.shown&(1<<place) == 0 {
-							shows++
-						}
-					}
+			log := &dev.flows[f]
+			for i := log.closed; i < len(log.sent); i++ {
+				r := &log.sent[i]
+				missing := 0
+				if r.state == accepted && Flow(f) == Messages {
+					missing = len(j.owned[r.to]) - bits.OnesCount8(r.shown)
+				}
+				if r.state == pending && !dev.crashedAfter(r.sentMS) {
+					outcomes++
+				}
+				shows += missing
+				if i == log.closed && missing == 0 && r.state != pending {
+					log.closed++
 				}
 			}
 		}

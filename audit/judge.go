@@ -20,6 +20,7 @@ const (
 	SameID        Kind = "same id"        // two accepted messages have one msg_id
 	NoOutcome     Kind = "no outcome"     // the sender was never told
 	LeftBehind    Kind = "left behind"    // still in the inbox at the end
+	RefusedAtAll  Kind = "refused"        // for good, in a load in which nothing deserves it
 
 	UplinkLost       Kind = "uplink lost"         // accepted, and not in the topic
 	UplinkOutOfOrder Kind = "uplink out of order" // in the topic for the first time behind a successor of the same device
@@ -62,7 +63,8 @@ type Verdict struct {
 
 	PushesAccepted int `json:"pushes_accepted"` // of the accepted, those from the app-server
 
-	// Refusals counts the refused by their status. A refusal is no violation; which ones a load may meet is for its caller to know.
+	// Refusals counts the refused by their status. A refusal is a violation only where Config.NoRefusals says so: which ones a load may meet is
+	// for its caller to know.
 	Refusals map[string]int `json:"refusals,omitempty"`
 
 	// Not violations, but counted.
@@ -121,7 +123,11 @@ func Judge(j *Journal) Verdict {
 		g.shows(d)
 	}
 	g.topic()
-	g.v.Pass = g.v.UplinksLost+g.v.UplinksOutOfOrder+g.v.UplinkPhantoms+g.v.UplinksWrong == 0 && g.v.Lost+g.v.Duplicates+g.v.OutOfOrder+g.v.Phantoms+g.v.WrongReceivers+g.v.BadIDs+g.v.NoOutcome+g.v.LeftBehind == 0
+	refusedAtAll := 0
+	if g.j.strict {
+		refusedAtAll = g.v.Refused
+	}
+	g.v.Pass = refusedAtAll+g.v.UplinksLost+g.v.UplinksOutOfOrder+g.v.UplinkPhantoms+g.v.UplinksWrong == 0 && g.v.Lost+g.v.Duplicates+g.v.OutOfOrder+g.v.Phantoms+g.v.WrongReceivers+g.v.BadIDs+g.v.NoOutcome+g.v.LeftBehind == 0
 	return g.v
 }
 
@@ -155,6 +161,9 @@ func (g *judge) sends() {
 					g.v.Refusals = map[string]int{}
 				}
 				g.v.Refusals[status.Code(r.code).String()]++
+				if g.j.strict {
+					g.blame(RefusedAtAll, uint32(d), uint32(n))
+				}
 				if r.shown != 0 {
 					g.v.RefusedShown++
 				}
@@ -271,6 +280,9 @@ func (g *judge) uplinks(d uint32) {
 				g.v.Refusals = map[string]int{}
 			}
 			g.v.Refusals[status.Code(r.code).String()]++
+			if g.j.strict {
+				g.blameUplink(RefusedAtAll, d, uint32(n))
+			}
 		case accepted:
 			g.v.Accepted++
 			g.v.UplinksAccepted++
@@ -318,9 +330,10 @@ func (g *judge) blameUplink(kind Kind, d, number uint32) {
 		return
 	}
 	dev := g.j.devices[d]
-	history := "never sent"
+	history, faults := "never sent", ""
 	if sent := dev.flows[Uplinks].sent; int(number) < len(sent) {
 		history = sent[number].told(Uplinks)
+		faults = g.j.during(sent[number].sentMS, sent[number].doneMS)
 	}
 	at := 0
 	for i, r := range g.j.topic {
@@ -334,7 +347,7 @@ func (g *judge) blameUplink(kind Kind, d, number uint32) {
 			at = int(r.number) + 1
 		}
 	}
-	g.add(Violation{Kind: kind, Message: fmt.Sprintf("%s uplink #%d", dev.name, number), History: history})
+	g.add(Violation{Kind: kind, Message: fmt.Sprintf("%s uplink #%d", dev.name, number), History: history + faults})
 }
 
 // told is what the sender knows of it.
@@ -378,8 +391,10 @@ func (g *judge) add(v Violation) {
 func (j *Journal) history(d, number uint32) string {
 	var b strings.Builder
 	dev := j.devices[d]
+	fromMS, lastMS := uint32(0), uint32(0)
 	if sent := dev.flows[Messages].sent; int(number) < len(sent) {
 		b.WriteString(sent[number].told(Messages))
+		fromMS = sent[number].sentMS
 	} else {
 		fmt.Fprintf(&b, "never sent (%s sent %d)", dev.name, len(sent))
 	}
@@ -394,6 +409,7 @@ func (j *Journal) history(d, number uint32) string {
 				continue
 			}
 			if s.number == number {
+				lastMS = max(lastMS, s.atMS)
 				fmt.Fprintf(&b, "; shown by %s at %d ms as its call %d", other.name, s.atMS, i+1)
 				if previous >= 0 {
 					fmt.Fprintf(&b, " after #%d", previous)
@@ -416,5 +432,6 @@ func (j *Journal) history(d, number uint32) string {
 			}
 		}
 	}
+	b.WriteString(j.during(fromMS, lastMS))
 	return b.String()
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatepost/gatepost/audit/faults"
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
 	"github.com/gatepost/gatepost/test/harness"
@@ -18,20 +19,20 @@ import (
 func TestResendsOverReconnects(t *testing.T) {
 	const seed, messages = 11, 400
 	rng := rand.New(rand.NewPCG(seed, 0))
-	effects := make([]harness.Effect, 60) // those after them are left in peace
+	effects := make([]faults.Effect, 60) // those after them are left in peace
 	for i := range effects {
-		effects[i] = harness.Effect{Halve: rng.IntN(2) == 0}
+		effects[i] = faults.Effect{Halve: rng.IntN(2) == 0}
 		if rng.IntN(2) == 0 {
 			effects[i].CutUp = 200 + rng.Int64N(6000)
 		} else {
 			effects[i].CutDown = 200 + rng.Int64N(6000)
 		}
 	}
-	effect := func(n int) harness.Effect {
+	effect := func(n int) faults.Effect {
 		if n < len(effects) {
 			return effects[n]
 		}
-		return harness.Effect{}
+		return faults.Effect{}
 	}
 	proxy := harness.NewProxy(t, address(0), effect)
 	a := person(t, "a", harness.Through(proxy.Address())).Login()
@@ -55,13 +56,13 @@ func TestResendsOverReconnects(t *testing.T) {
 
 // A connection that is open and passes nothing: the client notices by a request that is not answered, and goes another way.
 func TestStalledConnections(t *testing.T) {
-	for name, e := range map[string]harness.Effect{"up": {StallUp: 900}, "down": {StallDown: 900}} {
+	for name, e := range map[string]faults.Effect{"up": {StallUp: 900}, "down": {StallDown: 900}} {
 		t.Run(name, func(t *testing.T) {
-			proxy := harness.NewProxy(t, address(0), func(n int) harness.Effect {
+			proxy := harness.NewProxy(t, address(0), func(n int) faults.Effect {
 				if n == 0 {
 					return e
 				}
-				return harness.Effect{}
+				return faults.Effect{}
 			})
 			b := person(t, "b").Login()
 			a := person(t, "a", harness.Through(proxy.Address()), func(c *gatepost.Config) { c.Timing.Request = time.Second }).Login()

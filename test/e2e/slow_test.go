@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatepost/gatepost/audit/faults"
 	"github.com/gatepost/gatepost/idl/status"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
 	"github.com/gatepost/gatepost/test/harness"
@@ -47,7 +48,7 @@ func TestSlowReaderInTheMiddleOfAPull(t *testing.T) {
 			return nil
 		}
 	}
-	proxy := harness.NewProxy(t, address(0), func(int) harness.Effect { return harness.Effect{DownRate: rate} })
+	proxy := harness.NewProxy(t, address(0), func(int) faults.Effect { return faults.Effect{DownRate: rate} })
 	b := person(t, "b", harness.Through(proxy.Address()), harness.Showing(slow), func(cfg *gatepost.Config) { cfg.Limits.Unshown = 400 }).Login()
 	b.Restart(nil)
 	fromA, fromC := bulky("a", waiting/2+live), bulky("c", waiting/2+live)

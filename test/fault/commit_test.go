@@ -62,7 +62,7 @@ func killAtAccepts(t *testing.T, p *platform.Platform, mode harness.Mode, after 
 	var wg sync.WaitGroup
 	wg.Go(func() { errs[0] = p.Kill() })
 	if mode == harness.Cluster {
-		wg.Go(func() { errs[1] = servers.down(true, "mariadb", "redis") })
+		wg.Go(func() { errs[1] = servers.Kill(ctx, platform.MariaDB, platform.Redis) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs[:]...); err != nil {
@@ -78,7 +78,7 @@ func killAtAccepts(t *testing.T, p *platform.Platform, mode harness.Mode, after 
 	// The sender does not come back: nobody sends these again.
 	sender.Close()
 	if mode == harness.Cluster {
-		if err := servers.up("mariadb", "redis"); err != nil {
+		if err := servers.Start(ctx, platform.MariaDB, platform.Redis); err != nil {
 			t.Fatal(err)
 		}
 	}

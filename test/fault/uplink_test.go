@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatepost/gatepost/audit"
+	"github.com/gatepost/gatepost/audit/faults"
 	"github.com/gatepost/gatepost/audit/platform"
 	"github.com/gatepost/gatepost/test/harness"
 )
@@ -36,7 +37,7 @@ func everyKind(t *testing.T, p *platform.Platform) func(*audit.Config) {
 // Kafka is killed and started in the middle: an outage is a delay, never a loss, and messages flow on.
 func TestKillKafka(t *testing.T) {
 	p := start(t, harness.Cluster)
-	r := judge(t, p, scenario{faults: []audit.Fault{serverKilled("kafka")}, every: time.Second, change: everyKind(t, p)})
+	r := judge(t, p, scenario{faults: []audit.Fault{faults.KillServer(servers, platform.Kafka)}, every: time.Second, change: everyKind(t, p)})
 	if v := r.Verdict; v.UplinksAccepted == 0 || v.PushesAccepted == 0 {
 		t.Errorf("the load was not of every kind: %s", v)
 	}
@@ -45,7 +46,7 @@ func TestKillKafka(t *testing.T) {
 // The platform dies with its own Kafka inside.
 func TestKillStandaloneWithItsKafka(t *testing.T) {
 	p := start(t, harness.Standalone)
-	r := judge(t, p, scenario{faults: []audit.Fault{killed("platform", p.Gates)}, every: 2 * time.Second, change: everyKind(t, p)})
+	r := judge(t, p, scenario{faults: []audit.Fault{faults.Kill("platform", p.Gates)}, every: 2 * time.Second, change: everyKind(t, p)})
 	if v := r.Verdict; v.UplinksAccepted == 0 || v.PushesAccepted == 0 {
 		t.Errorf("the load was not of every kind: %s", v)
 	}
@@ -54,7 +55,7 @@ func TestKillStandaloneWithItsKafka(t *testing.T) {
 // Kafka outside of a standalone platform.
 func TestKillKafkaOfStandalone(t *testing.T) {
 	p := startWith(t, harness.Standalone, true)
-	judge(t, p, scenario{faults: []audit.Fault{serverKilled("kafka")}, every: time.Second, change: everyKind(t, p)})
+	judge(t, p, scenario{faults: []audit.Fault{faults.KillServer(servers, platform.Kafka)}, every: time.Second, change: everyKind(t, p)})
 }
 
 // Everything that can be killed, with every kind of traffic.
@@ -62,7 +63,7 @@ func TestKillEverythingUnderEveryKind(t *testing.T) {
 	p := start(t, harness.Cluster)
 	kinds := everyKind(t, p)
 	judge(t, p, scenario{
-		faults: []audit.Fault{killed("gate", p.Gates), killed("logic node", p.Logic), serverKilled("redis"), serverKilled("mariadb"), serverKilled("kafka")},
+		faults: []audit.Fault{faults.Kill("gate", p.Gates), faults.Kill("logic node", p.Logic), faults.KillServer(servers, platform.Redis), faults.KillServer(servers, platform.MariaDB), faults.KillServer(servers, platform.Kafka)},
 		every:  800 * time.Millisecond,
 		change: func(c *audit.Config) { kinds(c); c.Duration += 6 * time.Second },
 	})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatepost/gatepost/audit/faults"
 	"github.com/gatepost/gatepost/audit/platform"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
 	"github.com/gatepost/gatepost/sdk/go/memstore"
@@ -69,7 +70,7 @@ func NewPerson(t testing.TB, p *platform.Platform, uid string, options ...Option
 	x.cfg = gatepost.Config{
 		Gates: p.Addresses(), Keys: keys, User: gatepost.User{Domain: platform.Domain, UID: uid}, Device: gatepost.Android,
 		Token:  func(ctx context.Context) (string, error) { return p.Token(ctx, uid) },
-		Timing: Impatient(),
+		Timing: faults.Timing(),
 	}
 	for _, o := range options {
 		o(&x.cfg)
@@ -109,14 +110,6 @@ func NewPerson(t testing.TB, p *platform.Platform, uid string, options ...Option
 	x.make()
 	t.Cleanup(x.Close)
 	return x
-}
-
-// Impatient are the waits of a client that is not to keep a test waiting.
-func Impatient() gatepost.Timing {
-	return gatepost.Timing{
-		Dial: 3 * time.Second, Login: 6 * time.Second, Request: 6 * time.Second,
-		BackoffBase: 50 * time.Millisecond, BackoffCap: time.Second, JumpPullEvery: 100 * time.Millisecond,
-	}
 }
 
 func (x *Person) make() {

@@ -1,11 +1,11 @@
-package harness
+package faults
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -32,20 +32,19 @@ type Proxy struct {
 	ended bool
 }
 
-// NewProxy starts a proxy to target; effect says what happens to the n-th connection, counted from 0; nil: nothing.
-func NewProxy(t testing.TB, target string, effect func(n int) Effect) *Proxy {
-	t.Helper()
+// NewProxy starts a proxy to target, host:port; effect says what happens to the n-th connection, counted from 0; nil: nothing.
+// The caller closes it.
+func NewProxy(target string, effect func(n int) Effect) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, fmt.Errorf("proxy to %s: %w", target, err)
 	}
 	if effect == nil {
 		effect = func(int) Effect { return Effect{} }
 	}
 	p := &Proxy{listener: l, target: target, effect: effect, conns: map[net.Conn]struct{}{}}
 	p.wg.Go(p.accept)
-	t.Cleanup(p.Close)
-	return p
+	return p, nil
 }
 
 // Address is what a client is given as a gate.
