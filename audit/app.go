@@ -45,5 +45,31 @@ func (a *AppServer) Push(ctx context.Context, id [16]byte, users []string, conte
 	return out, nil
 }
 
+// OnlineOutcome is what became of an online-only push for one user. The zero value: it was handed to a live connection.
+type OnlineOutcome struct {
+	NotOnline bool  // there was no live connection
+	Err       error // refused for good
+}
+
+// PushOnline pushes content to those of users who are online, and stores nothing. The outcomes are in the order of users. An error means
+// that nothing is known.
+func (a *AppServer) PushOnline(ctx context.Context, id [16]byte, users []string, content []byte) ([]OnlineOutcome, error) {
+	results, err := a.client.Push(ctx, appserver.Push{ID: uuid.UUID(id).String(), Domain: a.domain, UIDs: users, Type: "audit", Content: content, OnlineOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]OnlineOutcome, len(results.Users))
+	for i, r := range results.Users {
+		switch r.Outcome {
+		case appserver.Sent:
+		case appserver.NotOnline:
+			out[i].NotOnline = true
+		default:
+			out[i].Err = fmt.Errorf("%s: %s: %s", r.Outcome, r.Status, r.Reason)
+		}
+	}
+	return out, nil
+}
+
 // Close ends its connections.
 func (a *AppServer) Close() error { return a.client.Close() }

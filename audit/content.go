@@ -14,6 +14,9 @@ const (
 	contentHeader = 36
 )
 
+// MinSize is the least content of a message, in bytes.
+const MinSize = contentHeader
+
 // label is what a message says of itself.
 type label struct {
 	run    uint64
@@ -36,14 +39,20 @@ func appendContent(dst []byte, l label, size int) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, l.to)
 	dst = binary.BigEndian.AppendUint32(dst, l.number)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(l.sentNS))
-	at := int(l.number) * 7 % len(filler)
-	for rest := size - contentHeader; rest > 0; {
+	dst = AppendFiller(dst, l.number, size-contentHeader)
+	binary.BigEndian.PutUint32(dst[begin+4:], crc32.ChecksumIEEE(dst[begin+8:]))
+	return dst
+}
+
+// AppendFiller appends size bytes that look like what apps send; number varies where they begin.
+func AppendFiller(dst []byte, number uint32, size int) []byte {
+	at := int(number) * 7 % len(filler)
+	for rest := size; rest > 0; {
 		n := min(rest, len(filler)-at)
 		dst = append(dst, filler[at:at+n]...)
 		rest -= n
 		at = 0
 	}
-	binary.BigEndian.PutUint32(dst[begin+4:], crc32.ChecksumIEEE(dst[begin+8:]))
 	return dst
 }
 

@@ -200,8 +200,8 @@ func (d *device) draw() time.Duration {
 	return time.Duration((0.1 + 0.9*d.rng.Float64()) * float64(d.e.cfg.Steady))
 }
 
-// send is the sending loop of the device in one flow.
-func (d *device) send(ctx context.Context, f Flow) {
+// send is the sending loop of the device in one flow; meant is its schedule, nil without one.
+func (d *device) send(ctx context.Context, f Flow, meant *schedule) {
 	cfg, j := d.e.cfg, d.e.j
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1001+2*uint64(d.index)+uint64(f)<<32))
 	self := j.devices[d.index].user
@@ -215,12 +215,25 @@ func (d *device) send(ctx context.Context, f Flow) {
 			return // an odd user without a peer
 		}
 		size := cfg.Size + rng.IntN(cfg.SizeMax-cfg.Size+1)
+		if meant != nil {
+			var due bool
+			if ctx, due = meant.wait(ctx, n); !due {
+				return
+			}
+		}
 		c, life := d.admit(ctx, f)
 		if c == nil {
 			return
 		}
 		number := j.attempt(d.index, f, to)
 		sentNS := j.sinceNS()
+		if meant != nil {
+			at := meant.at(n)
+			if hook := cfg.OnSend; hook != nil {
+				hook(at, sentNS)
+			}
+			sentNS = at
+		}
 		content = appendContent(content[:0], label{run: j.run, flow: f, sender: d.index, to: to, number: number, sentNS: sentNS}, size)
 		id, err := d.hand(ctx, c, f, to, content)
 		if err != nil {
@@ -302,9 +315,9 @@ func (d *device) finished(life uint64, s Sent, sentNS int64) {
 	if s.Err != nil {
 		d.e.refused.Add(1)
 	} else {
-		d.e.accepted.Add(1)
-		if f := d.e.cfg.onAccepted; f != nil && s.Flow == Messages {
-			f(sentNS, d.e.j.sinceNS())
+		d.e.accept()
+		if f := d.e.cfg.OnAccepted; f != nil {
+			f(s.Flow, sentNS, d.e.j.sinceNS())
 		}
 	}
 	d.release(life, s.Flow)
@@ -344,7 +357,7 @@ func (d *device) onShown(life uint64, s Shown) error {
 	l, first, err := d.e.j.show(d.index, s)
 	if err == nil && first {
 		d.e.shown.Add(1)
-		if f := d.e.cfg.onShown; f != nil {
+		if f := d.e.cfg.OnShown; f != nil {
 			f(l.sentNS, d.e.j.sinceNS())
 		}
 	}

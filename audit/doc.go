@@ -4,7 +4,7 @@
 //
 // Run is the engine. It writes a Journal: one compact record for each message sent and one for each message shown, so an audit of a
 // million messages fits into some tens of megabytes. Judge reads the journal afterwards and names each violation with the history of
-// its message. Bench runs the same engine and measures: a figure without a verdict over the same run is not a figure.
+// its message. Folder bench runs the same engine and measures.
 //
 // The engine reaches a platform through the small interface Client. Dialer makes clients of the Go SDK; a test hands in a platform of
 // its own that loses, repeats and reorders on purpose, and so proves the oracle. Folder platform starts local processes of the binary.

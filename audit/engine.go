@@ -19,37 +19,38 @@ import (
 type Traffic int
 
 const (
-	Pairs Traffic = iota // user 2i sends to user 2i+1
-	Talks                // users 2i and 2i+1 send to each other
-	Mixed                // everybody sends to anybody else
+	Pairs  Traffic = iota // user 2i sends to user 2i+1
+	Talks                 // users 2i and 2i+1 send to each other
+	Mixed                 // everybody sends to anybody else
+	Silent                // nobody sends to anybody: uplinks and pushes alone
 )
-
-// Fault is one thing that goes wrong. Strike makes it happen and returns when the platform was put together again, or ctx ended.
-// It draws from rng only, so that a seed reproduces the run.
-type Fault interface {
-	Name() string
-	Strike(ctx context.Context, rng *rand.Rand) error
-}
 
 // Config of a run. The zero value of a field is its default.
 type Config struct {
-	Dial     Dial    // required
-	Seed     uint64  // of everything that is drawn; 0 is a seed like any other
-	Domain   string  // only for names in reports
-	Prefix   string  // of the uids, so that runs on one platform do not meet; "" is drawn from the clock
-	Users    int     // at least 2; default 2
-	Classes  []Class // of each user's devices, 1..8; default Android. Each one sends where its user sends
-	Traffic  Traffic
-	Window   int           // messages of a device without an outcome; default 64
-	Size     int           // bytes of content, at least 36; default 200
-	SizeMax  int           // when above Size, sizes are drawn from Size..SizeMax
-	TTL      time.Duration // 0: as the platform has it
-	Pause    time.Duration // of a device between two messages; 0: none
+	Dial    Dial    // required
+	Seed    uint64  // of everything that is drawn; 0 is a seed like any other
+	Domain  string  // only for names in reports
+	Prefix  string  // of the uids, so that runs on one platform do not meet; "" is drawn from the clock
+	Users   int     // at least 2; default 2
+	Classes []Class // of each user's devices, 1..8; default Android. Each one sends where its user sends
+	Traffic Traffic
+	Window  int           // messages of a device without an outcome; default 64
+	Size    int           // bytes of content, at least 36; default 200
+	SizeMax int           // when above Size, sizes are drawn from Size..SizeMax
+	TTL     time.Duration // 0: as the platform has it
+	Pause   time.Duration // of a device between two messages; 0: none
+	// Rate is how many messages a second all senders together are to send in each flow; 0: as fast as their windows let them. Each sender
+	// then has a schedule of times at which it means to send, and a message that leaves late, because the window was full, counts from the time
+	// it was meant for (coordinated omission). What was meant for the time of the traffic is sent after its end too, for Settle at most.
+	Rate     float64
 	Duration time.Duration // of the traffic; 0: until ctx ends or Messages were sent
 	Messages int           // of each sending device and flow; 0: no limit
+	Accepted uint64        // the traffic ends when so many were accepted, messages, uplinks and pushes together; 0: no limit
 	Topic    Topic         // nil: no uplinks. Else every device reports too, beside its messages, and the topic is read at the end
 	App      App           // nil: no pushes. Else an app-server pushes to lists of users, some of them twice at once
 	PushTo   int           // users of one push at most; default 8
+	PushList bool          // each push is for exactly PushTo users and made once; else for 1..PushTo, and every fourth by two at once
+	PushOpen int           // pushes under way; default 4
 
 	// Shares of the devices, 0..1 together, that lead a restless life.
 	Away    float64 // closed for a while, again and again
@@ -60,15 +61,29 @@ type Config struct {
 
 	Faults     []Fault       // one of them strikes at a time
 	FaultEvery time.Duration // mean time between two strikes; default 3 s
+	Calm       func()        // called once when the last fault is over and before anything is waited for; nil: nothing to do
+
+	// NoRefusals: nothing in this load deserves to be refused for good, so a message that is counts as a violation.
+	NoRefusals bool
 
 	Settle   time.Duration // how long the end may take until everything is shown and confirmed; default 60 s
 	Progress func(Progress)
 	Every    time.Duration // between two calls of Progress; default 1 s
 	Logger   *slog.Logger  // nil: silent
 
-	onAccepted func(sentNS, nowNS int64)
-	onShown    func(sentNS, nowNS int64)
-	onStarted  func(*engine)
+	// Hooks for measuring; nil: not called. Times are those of the run. They are called from many goroutines and must not block.
+	OnAccepted func(flow Flow, sentNS, nowNS int64)
+	OnShown    func(sentNS, nowNS int64)
+	OnSend     func(meantNS, nowNS int64)   // when a message of a schedule (Rate) is handed over
+	OnLoading  func(counters func() Totals) // once, when the traffic begins; counters may be called until Run returns
+}
+
+// Totals of a run at one moment.
+type Totals struct {
+	NowNS     int64  // time of the run
+	Accepted  uint64 // messages and uplinks
+	Shown     uint64 // repeats left out
+	Confirmed uint64 // ids in answered confirmations
 }
 
 // Phase of a run.
@@ -97,7 +112,8 @@ type Report struct {
 	Seed    uint64        `json:"seed"`
 	Prefix  string        `json:"prefix"`
 	Took    time.Duration `json:"took_ns"`
-	Faults  []string      `json:"faults,omitempty"` // in their order, with the time of the run
+	Loaded  time.Duration `json:"loaded_ns"`        // of it the traffic
+	Faults  []Struck      `json:"faults,omitempty"` // in their order
 	Nudged  int           `json:"nudged"`           // messages that were shown only after a pull asked for at the end
 	Verdict Verdict       `json:"verdict"`
 }
@@ -122,8 +138,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Away < 0 || c.Restart < 0 || c.Crash < 0 || c.Away+c.Restart+c.Crash > 1 {
 		errs = append(errs, errors.New("audit: Away, Restart and Crash are shares and together at most 1"))
 	}
-	if c.Duration == 0 && c.Messages == 0 {
-		errs = append(errs, errors.New("audit: neither Duration nor Messages ends the run"))
+	if c.Duration == 0 && c.Messages == 0 && c.Accepted == 0 {
+		errs = append(errs, errors.New("audit: neither Duration nor Messages nor Accepted ends the run"))
 	}
 	or := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -136,6 +152,12 @@ func (c Config) withDefaults() (Config, error) {
 	or(&c.Every, time.Second)
 	if c.PushTo == 0 {
 		c.PushTo = 8
+	}
+	if c.PushOpen == 0 {
+		c.PushOpen = 4
+	}
+	if c.Rate < 0 {
+		errs = append(errs, errors.New("audit: Rate is negative"))
 	}
 	if c.Window == 0 {
 		c.Window = 64
@@ -161,8 +183,8 @@ type engine struct {
 
 	sent, accepted, refused, shown atomic.Uint64
 
-	faultMu sync.Mutex
-	faults  []string
+	struck atomic.Int64 // faults
+	enough func()       // ends the traffic
 }
 
 // Run drives a platform as cfg says and judges the run. An error means that the run could not be carried through;
@@ -177,6 +199,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		users[i] = fmt.Sprintf("%s-%d", cfg.Prefix, i)
 	}
 	e := &engine{cfg: cfg, j: newJournal(rand.Uint64(), users, cfg.Classes, cfg.App != nil)}
+	e.j.strict = cfg.NoRefusals
 	e.phase.Store(Connecting)
 	life := rand.New(rand.NewPCG(cfg.Seed, 1))
 	for d := range e.j.app {
@@ -193,6 +216,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := e.load(ctx); err != nil {
 		return nil, err
 	}
+	report.Loaded = time.Duration(e.j.sinceNS() - e.loadAt.Load())
 	e.phase.Store(Settling)
 	report.Nudged, err = e.settle(ctx)
 	if err != nil {
@@ -203,7 +227,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, err
 	}
 	report.Took = time.Since(e.j.begin)
-	report.Faults = e.faults
+	report.Faults = e.j.faults
 	report.Verdict = Judge(e.j)
 	return report, nil
 }
@@ -227,26 +251,33 @@ func (e *engine) each(ctx context.Context, f func(context.Context, *device) erro
 func (e *engine) load(ctx context.Context) error {
 	e.loadAt.Store(e.j.sinceNS())
 	e.phase.Store(Loading)
-	if e.cfg.onStarted != nil {
-		e.cfg.onStarted(e)
+	if e.cfg.OnLoading != nil {
+		e.cfg.OnLoading(e.totals)
 	}
 	traffic, stop := context.WithCancel(ctx)
 	defer stop()
+	beyond := ctx
 	if e.cfg.Duration > 0 {
 		traffic, stop = context.WithTimeout(ctx, e.cfg.Duration)
 		defer stop()
+		beyond, stop = context.WithTimeout(ctx, e.cfg.Duration+e.cfg.Settle)
+		defer stop()
 	}
+	e.enough = stop // before anything is sent
 	unrest, calm := context.WithCancel(traffic)
 	defer calm()
 
 	var senders sync.WaitGroup
 	others, _ := errgroup.WithContext(ctx)
+	schedules := e.schedules(beyond)
 	for _, d := range e.devices {
-		if e.cfg.Traffic != Pairs || e.j.devices[d.index].user%2 == 0 {
-			senders.Go(func() { d.send(traffic, Messages) })
+		if e.sends(d) {
+			meant := schedules(Messages)
+			senders.Go(func() { d.send(traffic, Messages, meant) })
 		}
 		if e.cfg.Topic != nil {
-			senders.Go(func() { d.send(traffic, Uplinks) })
+			meant := schedules(Uplinks)
+			senders.Go(func() { d.send(traffic, Uplinks, meant) })
 		}
 		if d.unrest != steady {
 			others.Go(func() error { return d.live(ctx, unrest) })
@@ -263,25 +294,16 @@ func (e *engine) load(ctx context.Context) error {
 	if err := others.Wait(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
+	if e.cfg.Calm != nil {
+		e.cfg.Calm()
+	}
 	return ctx.Err()
 }
 
-// strike lets faults happen until unrest ends; the last one is carried through.
-func (e *engine) strike(ctx, unrest context.Context) error {
-	rng := rand.New(rand.NewPCG(e.cfg.Seed, 2))
-	for {
-		pause := time.Duration((0.5 + rng.Float64()) * float64(e.cfg.FaultEvery))
-		fault := e.cfg.Faults[rng.IntN(len(e.cfg.Faults))]
-		if !sleep(unrest, pause) {
-			return nil
-		}
-		e.faultMu.Lock()
-		e.faults = append(e.faults, fmt.Sprintf("%d ms: %s", e.j.sinceMS(), fault.Name()))
-		e.faultMu.Unlock()
-		e.cfg.Logger.Info("fault strikes", "fault", fault.Name())
-		if err := fault.Strike(ctx, rng); err != nil {
-			return fmt.Errorf("fault %s: %w", fault.Name(), err)
-		}
+// accept counts what was accepted.
+func (e *engine) accept() {
+	if e.accepted.Add(1) == e.cfg.Accepted {
+		e.enough()
 	}
 }
 
@@ -376,12 +398,28 @@ func (e *engine) closeAll() {
 	_ = group.Wait() // the functions return nil
 }
 
+// sends reports whether d sends messages.
+func (e *engine) sends(d *device) bool {
+	switch e.cfg.Traffic {
+	case Pairs:
+		return e.j.devices[d.index].user%2 == 0
+	case Silent:
+		return false
+	}
+	return true
+}
+
+func (e *engine) totals() Totals {
+	t := Totals{NowNS: e.j.sinceNS(), Accepted: e.accepted.Load(), Shown: e.shown.Load()}
+	for _, d := range e.devices {
+		t.Confirmed += d.counters().Confirmed
+	}
+	return t
+}
+
 func (e *engine) progress() Progress {
-	e.faultMu.Lock()
-	faults := len(e.faults)
-	e.faultMu.Unlock()
 	p := Progress{Phase: e.phase.Load().(Phase), Sent: e.sent.Load(), Accepted: e.accepted.Load(), Refused: e.refused.Load(),
-		Shown: e.shown.Load(), Faults: faults}
+		Shown: e.shown.Load(), Faults: int(e.struck.Load())}
 	if at := e.loadAt.Load(); at != 0 {
 		p.Elapsed = time.Duration(e.j.sinceNS() - at)
 	}

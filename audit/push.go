@@ -11,15 +11,13 @@ import (
 	"github.com/gatepost/gatepost/idl/status"
 )
 
-// pushesAtOnce is how many pushes the app-server has under way.
-const pushesAtOnce = 4
-
 // push is the app-server of the run: it pushes to lists of users until traffic ends, and carries each push through until every target has
-// a final outcome. Every fourth push is made by two at once, as by two app-servers that retry: it must be shown once.
+// a final outcome. Every fourth push is made by two at once, as by two app-servers that retry: it must be shown once. With PushList the lists
+// go through the users in turn, and each push is made once.
 func (e *engine) push(ctx, traffic context.Context) {
 	cfg, j := e.cfg, e.j
 	rng := rand.New(rand.NewPCG(cfg.Seed, 3))
-	slots := make(chan struct{}, pushesAtOnce)
+	slots := make(chan struct{}, cfg.PushOpen)
 	var under sync.WaitGroup
 	defer under.Wait()
 	for n := 0; cfg.Messages == 0 || n < cfg.Messages; n++ {
@@ -28,10 +26,11 @@ func (e *engine) push(ctx, traffic context.Context) {
 		case <-traffic.Done():
 			return
 		}
-		targets := rng.Perm(len(j.users))[:1+rng.IntN(min(cfg.PushTo, len(j.users)))]
+		targets := e.pushTargets(rng, n)
 		size := cfg.Size + rng.IntN(cfg.SizeMax-cfg.Size+1)
 		first := j.attemptPush(targets)
-		content := appendContent(nil, label{run: j.run, sender: j.app, to: uint32(len(targets)), number: first, sentNS: j.sinceNS()}, size)
+		sentNS := j.sinceNS()
+		content := appendContent(nil, label{run: j.run, sender: j.app, to: uint32(len(targets)), number: first, sentNS: sentNS}, size)
 		users := make([]string, len(targets))
 		for i, u := range targets {
 			users[i] = j.users[u]
@@ -39,14 +38,14 @@ func (e *engine) push(ctx, traffic context.Context) {
 		e.sent.Add(uint64(len(users)))
 		id := [16]byte(uuid.Must(uuid.NewV7()))
 		callers := 1
-		if n%4 == 3 {
+		if n%4 == 3 && !cfg.PushList {
 			callers = 2
 		}
 		under.Go(func() {
 			defer func() { <-slots }()
 			var twins sync.WaitGroup
 			for range callers {
-				twins.Go(func() { e.carryPush(ctx, id, first, users, content) })
+				twins.Go(func() { e.carryPush(ctx, id, first, users, content, sentNS) })
 			}
 			twins.Wait()
 		})
@@ -56,8 +55,21 @@ func (e *engine) push(ctx, traffic context.Context) {
 	}
 }
 
+// pushTargets are the users of push n.
+func (e *engine) pushTargets(rng *rand.Rand, n int) []int {
+	users, most := len(e.j.users), min(e.cfg.PushTo, len(e.j.users))
+	if !e.cfg.PushList {
+		return rng.Perm(users)[:1+rng.IntN(most)]
+	}
+	out := make([]int, most)
+	for i := range out {
+		out[i] = (n*most + i) % users
+	}
+	return out
+}
+
 // carryPush pushes until every target has a final outcome, or ctx ends.
-func (e *engine) carryPush(ctx context.Context, id [16]byte, first uint32, users []string, content []byte) {
+func (e *engine) carryPush(ctx context.Context, id [16]byte, first uint32, users []string, content []byte, sentNS int64) {
 	open := make([]int, len(users)) // indexes of users
 	for i := range users {
 		open[i] = i
@@ -81,8 +93,12 @@ func (e *engine) carryPush(ctx context.Context, id [16]byte, first uint32, users
 				e.refused.Add(1)
 				e.j.pushed(first+uint32(at), outcomes[i])
 			default:
-				e.accepted.Add(1)
-				e.j.pushed(first+uint32(at), outcomes[i])
+				if e.j.pushed(first+uint32(at), outcomes[i]) {
+					e.accept()
+				}
+				if f := e.cfg.OnAccepted; f != nil {
+					f(Messages, sentNS, e.j.sinceNS())
+				}
 			}
 		}
 		open = again

@@ -100,7 +100,7 @@ func (s *sdk) dial(spec Spec, hooks Hooks) (Client, error) {
 			hooks.Sent(sent)
 		},
 		Logger: t.Logger, Dialer: t.Dialer, TLS: t.TLS, SDK: "gatepost-audit", Timing: t.Timing,
-		Limits: gatepost.Limits{Window: t.Window},
+		Limits: gatepost.Limits{Window: t.Window, UplinkWindow: t.Window},
 	})
 	if err != nil {
 		return nil, errors.Join(err, inner.Close())

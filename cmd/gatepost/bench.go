@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"regexp"
 	"time"
 
 	"github.com/gatepost/gatepost/audit"
+	"github.com/gatepost/gatepost/audit/bench"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // errNotPassed: a load went through and its verdict is not good. It has been printed.
@@ -16,64 +20,126 @@ var errNotPassed = errors.New("the verdict is FAIL: a promise was broken")
 
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "bench",
-		Short:   "Measure a platform, with a verdict over the same run",
-		Long:    "Measure a platform with the real SDK. Each figure comes with the verdict of the audit over the same run: without one it is not a figure.",
-		Example: "  gatepost bench c2c\n  gatepost bench c2c --pairs 64 --duration 30s --json",
+		Use:   "bench",
+		Short: "Measure a platform, with a verdict over the same run",
+		Long: `Measure a platform with real clients: handshakes, sealed frames, tokens. Each figure comes with the verdict over the same run: without one
+it is not a figure. limit measures what the database, Kafka and the wire do alone, on the same machine with the same rows.`,
+		Example: `  gatepost bench c2c
+  gatepost bench c2c --backing .cache/servers/bench --pairs 200 --window 8 --limit --json
+  gatepost bench limit --backing .cache/servers/bench`,
 	}
-	cmd.AddCommand(benchC2CCommand())
+	cmd.AddCommand(benchC2CCommand(), benchS2CCommand(), benchC2SCommand(), benchLatencyCommand(), benchLoginCommand(), benchIdleCommand())
+	for _, c := range cmd.Commands() {
+		c.Args = cobra.NoArgs
+	}
 	return cmd
 }
 
-func benchC2CCommand() *cobra.Command {
-	var s servers
-	var b audit.C2C
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "c2c",
-		Short: "Measure messages from client to client",
-		Long: `Pairs of users, all online: one of each sends to the other as fast as the window lets him. Printed are the messages that were
-accepted, delivered, confirmed and removed in a second, the times to accepted and to shown, the CPU of each server process (when
-it runs on this machine and was started here) and the verdict. Exit code 1 when the verdict is FAIL.
+// benchFlags are the flags of all loads.
+type benchFlags struct {
+	servers  servers
+	load     bench.Load
+	asJSON   bool
+	duration bool // whether there is one
+}
 
-` + serversHelp,
-		Example: `  gatepost bench c2c
-  gatepost bench c2c --pairs 64 --window 64 --size 200 --duration 30s --json
-  gatepost bench c2c --mysql 'root@tcp(127.0.0.1:3306)/bench' --redis 127.0.0.1:6379
-  gatepost bench c2c --servers tcp://10.0.0.21:7100 --keys-file keys.json`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if b.Pairs < 1 || b.Window < 1 || b.Duration <= 0 || b.Warmup < 0 {
-				return usageError{errors.New("--pairs, --window and --duration must be above zero")}
-			}
-			o, err := s.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, o.Close()) }()
-			o.target.Window = b.Window
-			if b.Dial, err = o.target.Dial(); err != nil {
-				return err
-			}
-			b.Servers = o.processes()
-			b.Progress = progressTo(cmd.ErrOrStderr())
-			result, err := audit.BenchC2C(cmd.Context(), b)
-			if err != nil {
-				return err
-			}
-			return report(cmd.OutOrStdout(), asJSON, result, result.Verdict)
-		},
+// add adds the flags that every load has.
+func (f *benchFlags) add(cmd *cobra.Command) {
+	f.servers.add(cmd, 1)
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print the result as JSON")
+}
+
+// addTimes adds those of a load that goes on for a time.
+func (f *benchFlags) addTimes(flags *pflag.FlagSet) {
+	f.duration = true
+	flags.DurationVar(&f.load.Warmup, "warmup", 2*time.Second, "load before measuring begins")
+	flags.DurationVar(&f.load.Duration, "duration", 10*time.Second, "how long to measure")
+}
+
+// addMessages adds those of a load of messages.
+func (f *benchFlags) addMessages(flags *pflag.FlagSet) {
+	f.addTimes(flags)
+	flags.IntVar(&f.load.Size, "size", 200, "bytes of content")
+	flags.DurationVar(&f.load.Settle, "settle", time.Minute, "how long the end may take, until all is confirmed")
+	flags.Uint64Var(&f.load.Seed, "seed", 1, "of everything that is drawn")
+}
+
+func (f *benchFlags) addWindow(flags *pflag.FlagSet, window int) {
+	flags.IntVar(&f.load.Window, "window", window, "messages of a sender that are not accepted yet")
+}
+
+// check checks what was added.
+func (f *benchFlags) check() error {
+	if f.duration && (f.load.Duration <= 0 || f.load.Warmup < 0) {
+		return usageError{errors.New("--duration must be above zero and --warmup not below")}
 	}
-	s.add(cmd, 1)
-	cmd.Flags().IntVar(&b.Pairs, "pairs", 16, "pairs of users")
-	cmd.Flags().IntVar(&b.Window, "window", 64, "messages of a sender that are not accepted yet")
-	cmd.Flags().IntVar(&b.Size, "size", 200, "bytes of content")
-	cmd.Flags().DurationVar(&b.Warmup, "warmup", 2*time.Second, "load before measuring begins")
-	cmd.Flags().DurationVar(&b.Duration, "duration", 10*time.Second, "how long to measure")
-	cmd.Flags().DurationVar(&b.Settle, "settle", time.Minute, "how long the end may take, until all is confirmed")
-	cmd.Flags().Uint64Var(&b.Seed, "seed", 1, "of everything that is drawn")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
-	return cmd
+	if f.load.Window < 0 || f.load.Rate < 0 || f.load.Size < 0 {
+		return usageError{errors.New("--window, --rate and --size must not be negative")}
+	}
+	return nil
+}
+
+// opened is a platform and what a load needs of it.
+type opened struct {
+	*openServers
+	flags *benchFlags
+	cmd   *cobra.Command
+}
+
+// open checks the flags, finds or starts the platform and connects the load with it. The caller closes it.
+func (f *benchFlags) open(cmd *cobra.Command) (*opened, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	o, err := f.servers.open(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	o.target.Window = f.load.Window
+	if f.load.Dial, err = o.target.Dial(); err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	f.load.Servers = o.processes()
+	f.load.Progress = progressTo(cmd.ErrOrStderr())
+	return &opened{openServers: o, flags: f, cmd: cmd}, nil
+}
+
+// print completes a result and prints it; an error when its verdict is FAIL.
+func (o *opened) print(r *bench.Result) error {
+	o.complete(r)
+	return report(o.cmd.OutOrStdout(), o.flags.asJSON, r, r.Verdict)
+}
+
+// complete writes into r where and how it was made.
+func (o *opened) complete(r *bench.Result) {
+	completeAs(r, o.flags.servers.kind())
+}
+
+func completeAs(r *bench.Result, kind string) {
+	r.Commit, r.Machine, r.Command, r.Platform = bench.ThisCommit(), bench.ThisMachine(), commandLine(os.Args), kind
+}
+
+// kind of the platform, in words.
+func (s *servers) kind() string {
+	switch {
+	case s.where != serversLocal:
+		return s.where
+	case s.cluster():
+		return fmt.Sprintf("cluster of %d+%d", s.nodes, s.nodes)
+	}
+	return "standalone"
+}
+
+// secretInDSN is the password of a data source name.
+var secretInDSN = regexp.MustCompile(`([^:@/=\s]+):[^@\s]*@(tcp|unix)\(`)
+
+// commandLine is how this program was called, without passwords.
+func commandLine(args []string) []string {
+	out := []string{"gatepost"}
+	for _, a := range args[min(1, len(args)):] {
+		out = append(out, secretInDSN.ReplaceAllString(a, "$1:***@$2("))
+	}
+	return out
 }
 
 // progressTo prints where a run stands.

@@ -1,4 +1,4 @@
-package audit
+package bench
 
 import (
 	"bytes"

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gatepost/gatepost/audit"
+	"github.com/gatepost/gatepost/audit/bench"
+	"github.com/gatepost/gatepost/audit/platform"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func benchC2CCommand() *cobra.Command {
+	var f benchFlags
+	var b bench.C2C
+	cmd := &cobra.Command{
+		Use:   "c2c",
+		Short: "Measure durable messages from client to client",
+		Long: `Pairs of users, all online: one of each sends to the other as fast as the window lets him, or at --rate. Printed are the messages that were
+accepted, delivered, confirmed and removed in a second, the times to accepted and to shown, the CPU of each server process (when
+it runs on this machine and was started here) and the verdict. Exit code 1 when the verdict is FAIL.
+
+At a fixed rate times count from when a message was meant to be sent, not from when the window let it go.
+
+` + serversHelp,
+		Example: `  gatepost bench c2c
+  gatepost bench c2c --pairs 200 --window 8 --size 200 --duration 30s --json
+  gatepost bench c2c --backing .cache/servers/bench --pairs 200 --window 8
+  gatepost bench c2c --mysql 'root@tcp(127.0.0.1:3306)/bench' --redis 127.0.0.1:6379 --cpu mariadb=1234
+  gatepost bench c2c --servers tcp://10.0.0.21:7100 --keys-file keys.json`,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if b.Pairs < 1 || f.load.Window < 1 {
+				return usageError{errors.New("--pairs and --window must be above zero")}
+			}
+			o, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, o.Close()) }()
+			b.Load = f.load
+			r, err := b.Run(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return o.print(r)
+		},
+	}
+	f.add(cmd)
+	f.addMessages(cmd.Flags())
+	f.addWindow(cmd.Flags(), 64)
+	cmd.Flags().IntVar(&b.Pairs, "pairs", 16, "pairs of users")
+	cmd.Flags().Float64Var(&f.load.Rate, "rate", 0, "messages a second of all senders together (0: as fast as the windows let them)")
+	return cmd
+}
+
+func benchC2SCommand() *cobra.Command {
+	var f benchFlags
+	var b bench.C2S
+	cmd := &cobra.Command{
+		Use:   "c2s",
+		Short: "Measure uplinks from clients into Kafka",
+		Long: `Clients report as fast as the window lets them. At the end the topic is read: every accepted report stands in it, in its sender's order.
+Exit code 1 when the verdict is FAIL.
+
+` + serversHelp,
+		Example: `  gatepost bench c2s --clients 200
+  gatepost bench c2s --backing .cache/servers/bench --clients 200 --json`,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if b.Clients < 2 || f.load.Window < 1 {
+				return usageError{errors.New("--clients must be at least 2 and --window above zero")}
+			}
+			if f.servers.where != serversLocal {
+				return usageError{errors.New("c2s is for --servers local, whose Kafka is known")}
+			}
+			o, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, o.Close()) }()
+			if len(o.local.Brokers()) == 0 {
+				return usageError{errors.New("this platform has no Kafka: name one by --kafka or --backing")}
+			}
+			b.Load, b.Topic = f.load, audit.KafkaTopic{Brokers: o.local.Brokers(), Name: o.local.Topic()}
+			r, err := b.Run(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return o.print(r)
+		},
+	}
+	f.add(cmd)
+	f.addMessages(cmd.Flags())
+	f.addWindow(cmd.Flags(), 64)
+	cmd.Flags().IntVar(&b.Clients, "clients", 200, "clients that report")
+	cmd.Flags().Float64Var(&f.load.Rate, "rate", 0, "reports a second of all clients together (0: as fast as the windows let them)")
+	return cmd
+}
+
+func benchS2CCommand() *cobra.Command {
+	var f benchFlags
+	var online bool
+	var users, list, open int
+	cmd := &cobra.Command{
+		Use:   "s2c",
+		Short: "Measure pushes of an app-server to lists of users",
+		Long: `Users are connected, an app-server pushes to lists of them, in turn. Durable pushes are counted when they are accepted, shown and confirmed;
+with --online they are online-only and counted when they are shown, each of which is recognised by its content. The CPU is that of an
+accepted message, with --online that of a shown one. Exit code 1 when the verdict is FAIL.
+
+` + serversHelp,
+		Example: `  gatepost bench s2c --users 1000 --list 100
+  gatepost bench s2c --backing .cache/servers/bench --online --users 1000 --list 1000 --json`,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if users < 2 || list < 1 || open < 1 {
+				return usageError{errors.New("--users must be at least 2, --list and --open above zero")}
+			}
+			if f.servers.where != serversLocal {
+				return usageError{errors.New("s2c is for --servers local, whose app keys can be made")}
+			}
+			o, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, o.Close()) }()
+			key, err := o.local.AppKey(cmd.Context())
+			if err != nil {
+				return err
+			}
+			app, err := audit.NewAppServer(o.local.Apps(), key, platform.Domain)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, app.Close()) }()
+			var r *bench.Result
+			if online {
+				r, err = bench.Online{Load: f.load, App: app, Users: users, List: list, Open: open}.Run(cmd.Context())
+			} else {
+				r, err = bench.S2C{Load: f.load, App: app, Users: users, List: list, Open: open}.Run(cmd.Context())
+			}
+			if err != nil {
+				return err
+			}
+			return o.print(r)
+		},
+	}
+	f.add(cmd)
+	f.addMessages(cmd.Flags())
+	cmd.Flags().BoolVar(&online, "online", false, "push online-only: nothing is stored")
+	cmd.Flags().IntVar(&users, "users", 1000, "connected users")
+	cmd.Flags().IntVar(&list, "list", 1000, "users of one push")
+	cmd.Flags().IntVar(&open, "open", 4, "pushes under way")
+	return cmd
+}
+
+func benchLatencyCommand() *cobra.Command {
+	var f benchFlags
+	var b bench.C2C
+	var rates []float64
+	cmd := &cobra.Command{
+		Use:   "latency",
+		Short: "Measure the times to accepted and to shown at fixed rates",
+		Long: `Durable messages from client to client at fixed rates, one run after the other on the same platform. Times count from when a message was meant
+to be sent (coordinated omission); send_lag_ms is how much of them passed before the load handed it over. With --json one object is
+printed for each rate. Exit code 1 when a verdict is FAIL.
+
+` + serversHelp,
+		Example: `  gatepost bench latency --rate 1000
+  gatepost bench latency --backing .cache/servers/bench --rate 500,1000,2000,4000 --json`,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if b.Pairs < 1 || f.load.Window < 1 || len(rates) == 0 {
+				return usageError{errors.New("--pairs and --window must be above zero, and a rate must be named")}
+			}
+			for _, rate := range rates {
+				if rate <= 0 {
+					return usageError{fmt.Errorf("--rate %g: must be above zero", rate)}
+				}
+			}
+			o, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, o.Close()) }()
+			var failed error
+			for _, rate := range rates {
+				b.Load = f.load
+				b.Rate = rate
+				r, err := b.Run(cmd.Context())
+				if err != nil {
+					return err
+				}
+				r.Bench = "latency"
+				if err := o.print(r); err != nil {
+					failed = err
+				}
+			}
+			return failed
+		},
+	}
+	f.add(cmd)
+	f.addMessages(cmd.Flags())
+	f.addWindow(cmd.Flags(), 64)
+	cmd.Flags().IntVar(&b.Pairs, "pairs", 100, "pairs of users")
+	cmd.Flags().Float64SliceVar(&rates, "rate", []float64{1000}, "messages a second of all senders together; more than one: a run for each")
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "rates" {
+			name = "rate"
+		}
+		return pflag.NormalizedName(name)
+	})
+	return cmd
+}
