@@ -105,6 +105,8 @@ type Progress struct {
 	Refused  uint64
 	Shown    uint64 // repeats left out
 	Faults   int
+	Devices  int // in all
+	Ready    int // of them through with Connecting or Checking
 }
 
 // Report of a run.
@@ -112,7 +114,7 @@ type Report struct {
 	Seed    uint64        `json:"seed"`
 	Prefix  string        `json:"prefix"`
 	Took    time.Duration `json:"took_ns"`
-	Loaded  time.Duration `json:"loaded_ns"`        // of it the traffic
+	Loaded  time.Duration `json:"loaded_ns"`        // of it the traffic, without what the last fault and the clients took to come back
 	Faults  []Struck      `json:"faults,omitempty"` // in their order
 	Nudged  int           `json:"nudged"`           // messages that were shown only after a pull asked for at the end
 	Verdict Verdict       `json:"verdict"`
@@ -185,6 +187,8 @@ type engine struct {
 
 	struck atomic.Int64 // faults
 	enough func()       // ends the traffic
+	loaded time.Duration
+	ready  atomic.Int64 // devices that are through with the phase
 }
 
 // Run drives a platform as cfg says and judges the run. An error means that the run could not be carried through;
@@ -216,7 +220,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := e.load(ctx); err != nil {
 		return nil, err
 	}
-	report.Loaded = time.Duration(e.j.sinceNS() - e.loadAt.Load())
+	report.Loaded = e.loaded
 	e.phase.Store(Settling)
 	report.Nudged, err = e.settle(ctx)
 	if err != nil {
@@ -236,11 +240,13 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 func (e *engine) each(ctx context.Context, f func(context.Context, *device) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(32)
+	e.ready.Store(0)
 	for _, d := range e.devices {
 		group.Go(func() error {
 			if err := f(ctx, d); err != nil {
 				return fmt.Errorf("%s: %w", d.name(), err)
 			}
+			e.ready.Add(1)
 			return nil
 		})
 	}
@@ -290,6 +296,7 @@ func (e *engine) load(ctx context.Context) error {
 		senders.Go(func() { e.push(ctx, traffic) })
 	}
 	senders.Wait()
+	e.loaded = time.Duration(e.j.sinceNS() - e.loadAt.Load())
 	calm()
 	if err := others.Wait(); err != nil {
 		return fmt.Errorf("audit: %w", err)
@@ -419,7 +426,8 @@ func (e *engine) totals() Totals {
 
 func (e *engine) progress() Progress {
 	p := Progress{Phase: e.phase.Load().(Phase), Sent: e.sent.Load(), Accepted: e.accepted.Load(), Refused: e.refused.Load(),
-		Shown: e.shown.Load(), Faults: int(e.struck.Load())}
+		Shown: e.shown.Load(), Faults: int(e.struck.Load()),
+		Devices: len(e.devices), Ready: int(e.ready.Load())}
 	if at := e.loadAt.Load(); at != 0 {
 		p.Elapsed = time.Duration(e.j.sinceNS() - at)
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/gatepost/gatepost/audit"
 )
 
-// Network lies between clients and gates: a proxy in front of each gate. A share of the connections is cut at a drawn byte or passes
-// nothing from there on, and half of them carry every chunk in two. What happens to the n-th connection of a gate follows from the seed.
-// It is safe for concurrent use.
+// Network lies between clients and gates: a proxy in front of each gate. From Begin to Calm a share of the connections is cut at a drawn
+// byte or passes nothing from there on, and half of them carry every chunk in two. What happens to the n-th connection of a gate follows from
+// the seed. It is safe for concurrent use.
 type Network struct {
 	proxies []*Proxy
-	calm    atomic.Bool
+	rough   atomic.Bool
 }
 
 // Damage says how rough a Network is.
@@ -33,7 +33,7 @@ func NewNetwork(gates []string, d Damage) (*Network, error) {
 	n := &Network{}
 	for i, gate := range gates {
 		p, err := NewProxy(strings.TrimPrefix(gate, "tcp://"), func(conn int) Effect {
-			if n.calm.Load() {
+			if !n.rough.Load() {
 				return Effect{}
 			}
 			return d.effect(rand.New(rand.NewPCG(d.Seed, uint64(i)<<32|uint64(conn))))
@@ -83,9 +83,14 @@ func (n *Network) Fault() audit.Fault {
 	}}
 }
 
+// Begin makes connections rough from now on, and cuts those that pass, so that all of them are.
+func (n *Network) Begin() { n.set(true) }
+
 // Calm leaves connections in peace from now on, and cuts those that pass: some of them may have stalled.
-func (n *Network) Calm() {
-	n.calm.Store(true)
+func (n *Network) Calm() { n.set(false) }
+
+func (n *Network) set(rough bool) {
+	n.rough.Store(rough)
 	for _, p := range n.proxies {
 		p.Cut()
 	}

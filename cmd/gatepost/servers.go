@@ -61,13 +61,14 @@ func (s *servers) add(cmd *cobra.Command, nodes int) {
 
 // openServers is a platform that a load runs against.
 type openServers struct {
-	target  audit.Target
-	local   *platform.Platform // nil unless it was started for this run
-	backing *platform.Backing  // what local stands on; nil: not known
-	others  []audit.Server     // of --cpu
-	drop    func() error       // removes the database of this run
-	dir     string             // of local
-	keep    bool
+	target   audit.Target
+	local    *platform.Platform // nil unless it was started for this run
+	backing  *platform.Backing  // what local stands on; nil: not known
+	others   []audit.Server     // of --cpu
+	drop     func() error       // removes the database of this run
+	database string
+	dir      string // of local
+	keep     bool
 }
 
 // cluster reports whether a cluster shall be started, and not standalone.
@@ -177,6 +178,7 @@ func (s *servers) startIn(ctx context.Context, o *openServers, opt platform.Opti
 		if opt.MySQL, o.drop, err = platform.CreateDatabase(ctx, o.backing.Address(platform.MariaDB), "gatepost_bench"); err != nil {
 			return fmt.Errorf("--backing: %w", err)
 		}
+		o.database = opt.MySQL
 	}
 	if len(opt.Kafka) > 0 { // other runs' records stay out of the topic
 		opt.Topic = fmt.Sprintf("gatepost-bench-%x", rand.Uint64())
@@ -209,13 +211,13 @@ func (o *openServers) Close() error {
 	if o.local != nil {
 		err = o.local.Close()
 	}
-	if o.drop != nil {
+	if o.drop != nil && !o.keep {
 		err = errors.Join(err, o.drop())
 	}
 	switch {
 	case o.dir == "":
 	case o.keep:
-		fmt.Fprintln(os.Stderr, "logs and data of the servers:", o.dir)
+		fmt.Fprintln(os.Stderr, strings.TrimSpace("logs and data of the servers: "+o.dir+" "+o.database))
 	default:
 		err = errors.Join(err, os.RemoveAll(o.dir))
 	}

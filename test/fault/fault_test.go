@@ -71,7 +71,9 @@ func TestCutClients(t *testing.T) {
 			target.Gates = network.Addresses()
 			target.Timing.Request = 2 * time.Second
 		},
-		change: func(c *audit.Config) { c.Calm = network.Calm },
+		change: func(c *audit.Config) {
+			c.OnLoading, c.Calm = func(func() audit.Totals) { network.Begin() }, network.Calm
+		},
 	})
 }
 
