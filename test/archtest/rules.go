@@ -52,6 +52,7 @@ func Rows() []Row {
 		},
 		{Room: "audit", May: []string{"sdk/...", "idl/...", "audit/platform"}, Never: []string{"database/sql"}, NeverReach: []string{"github.com/redis/go-redis", "gorm.io"}},
 		{Room: "audit/platform", NeverReach: []string{"github.com/redis/go-redis", "gorm.io"}},
+		{Room: "audit/limit", May: []string{"idl/...", "migrations"}, NeverReach: []string{"github.com/redis/go-redis", "gorm.io", "github.com/cloudwego/kitex"}},
 		{Room: "cmd", May: []string{"app/...", "audit/...", "sdk/...", "idl/..."}},
 		{Room: "test", May: []string{"audit/...", "sdk/...", "idl/..."}},
 	}
