@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +37,13 @@ type device struct {
 	changed   chan struct{} // closed when client or inFlight change
 	inFlight  [flows]int
 	confirmed uint64 // by earlier clients
+
+	handed atomic.Int64 // messages; without end when the device sends no more of them
 }
+
+// leash is how many windows the uplinks of a device run ahead of its messages at most: the faster kind does not become the whole load,
+// and goes on for a while when the other one stands.
+const leash = 20
 
 func newDevice(e *engine, index uint32, draw float64) *device {
 	own := e.j.devices[index]
@@ -48,6 +56,9 @@ func newDevice(e *engine, index uint32, draw float64) *device {
 		d.unrest = restarts
 	case draw < c.Away+c.Restart+c.Crash:
 		d.unrest = crashes
+	}
+	if !e.sends(d) {
+		d.handed.Store(math.MaxInt64)
 	}
 	return d
 }
@@ -206,6 +217,9 @@ func (d *device) send(ctx context.Context, f Flow, meant *schedule) {
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1001+2*uint64(d.index)+uint64(f)<<32))
 	self := j.devices[d.index].user
 	content := make([]byte, 0, cfg.SizeMax)
+	if f == Messages {
+		defer d.handed.Store(math.MaxInt64)
+	}
 	for n := 0; cfg.Messages == 0 || n < cfg.Messages; n++ {
 		to := self
 		if f == Messages {
@@ -218,6 +232,11 @@ func (d *device) send(ctx context.Context, f Flow, meant *schedule) {
 		if meant != nil {
 			var due bool
 			if ctx, due = meant.wait(ctx, n); !due {
+				return
+			}
+		}
+		for f == Uplinks && int64(n-leash*cfg.Window) > d.handed.Load() {
+			if !sleep(ctx, 5*time.Millisecond) {
 				return
 			}
 		}
@@ -249,6 +268,9 @@ func (d *device) send(ctx context.Context, f Flow, meant *schedule) {
 			continue
 		}
 		d.e.sent.Add(1)
+		if f == Messages {
+			d.handed.Add(1)
+		}
 		if open, s := j.kept(d.index, f, number, id, sentNS); !open {
 			d.finished(life, s, sentNS)
 		}
