@@ -65,15 +65,47 @@ type Result struct {
 
 // Limit is what one part alone did on the same machine in the same run, before the load and after it.
 type Limit struct {
-	What         string    `json:"what"` // database, kafka or wire
-	BeforePerS   float64   `json:"before_per_s,omitempty"`
-	AfterPerS    float64   `json:"after_per_s,omitempty"`
-	PerS         float64   `json:"per_s,omitempty"` // their mean
-	CommitMS     []Latency `json:"commit_ms,omitempty"`
-	Batch        int       `json:"batch_rows,omitempty"`
-	Lanes        int       `json:"lanes,omitempty"`
-	ServerCPUUS  float64   `json:"server_cpu_us_per_msg,omitempty"` // of its server's process, mean
-	CPUUSPerUnit float64   `json:"cpu_us_per_unit,omitempty"`
+	What string `json:"what"` // database, kafka or wire
+	How  string `json:"how,omitempty"`
+
+	BeforePerS float64 `json:"before_per_s,omitempty"`
+	AfterPerS  float64 `json:"after_per_s,omitempty"`
+	PerS       float64 `json:"per_s,omitempty"` // their mean; the rows, records or frames of one run of limit
+
+	CommitBeforeMS *Latency `json:"commit_before_ms,omitempty"` // of rows that come at the same rate
+	CommitAfterMS  *Latency `json:"commit_after_ms,omitempty"`
+
+	ServerCPU   *CPU     `json:"server_cpu_us_each,omitempty"`
+	ClientCPUUS *float64 `json:"client_cpu_us_each,omitempty"`
+}
+
+// String is for people.
+func (l *Limit) String() string {
+	var b strings.Builder
+	how := ""
+	if l.How != "" {
+		how = ", " + l.How
+	}
+	switch {
+	case l.PerS > 0 && l.BeforePerS > 0:
+		fmt.Fprintf(&b, "%s alone %.0f/s (before %.0f, after %.0f)%s\n", l.What, l.PerS, l.BeforePerS, l.AfterPerS, how)
+	case l.PerS > 0:
+		fmt.Fprintf(&b, "%s alone %.0f/s%s\n", l.What, l.PerS, how)
+	}
+	if l.CommitBeforeMS != nil {
+		fmt.Fprintf(&b, "%s alone, commits before: %s\n", l.What, l.CommitBeforeMS)
+	}
+	if l.CommitAfterMS != nil {
+		fmt.Fprintf(&b, "%s alone, commits after:  %s\n", l.What, l.CommitAfterMS)
+	}
+	switch {
+	case l.ClientCPUUS == nil:
+	case l.ServerCPU == nil:
+		fmt.Fprintf(&b, "%s alone, CPU %.1f µs each\n", l.What, *l.ClientCPUUS)
+	default:
+		fmt.Fprintf(&b, "%s alone, CPU %.1f µs each%s; client %.1f µs\n", l.What, l.ServerCPU.Total, l.ServerCPU.parts(), *l.ClientCPUUS)
+	}
+	return b.String()
 }
 
 // Machine is where a run was made.
@@ -201,16 +233,11 @@ func (r *Result) String() string {
 	case r.Idle == nil:
 		fmt.Fprintln(&b, "server CPU not measured: the servers were not started here, and --cpu names none")
 	}
-	if l := r.Limit; l != nil {
-		if l.PerS > 0 {
-			fmt.Fprintf(&b, "%s alone  %.0f/s (before %.0f, after %.0f)", l.What, l.PerS, l.BeforePerS, l.AfterPerS)
-		}
-		for i, c := range l.CommitMS {
-			fmt.Fprintf(&b, "%s alone, commit, %s: %s\n", l.What, [...]string{"before", "after"}[min(i, 1)], c)
-		}
+	if r.Limit != nil {
+		fmt.Fprint(&b, r.Limit)
 	}
 	if r.Ratio != nil {
-		fmt.Fprintf(&b, "; this run is %.0f %% of it\n", *r.Ratio*100)
+		fmt.Fprintf(&b, "this run is %.0f %% of it\n", *r.Ratio*100)
 	}
 	fmt.Fprint(&b, r.Verdict)
 	return b.String()
@@ -223,9 +250,12 @@ func (r *Result) judged(v audit.Verdict) {
 	r.Lost, r.Duplicates, r.OutOfOrder = &lost, &duplicates, &outOfOrder
 }
 
-// SetLimit writes what a part alone did, and the ratio of rate to it.
-func (r *Result) SetLimit(l *Limit, rate float64) {
-	r.Limit = l
+// SetLimit writes what a part alone did before and after the load, and the ratio of rate to the mean.
+func (r *Result) SetLimit(before, after *Limit, rate float64) {
+	l := *before
+	l.BeforePerS, l.AfterPerS, l.PerS = before.PerS, after.PerS, (before.PerS+after.PerS)/2
+	l.CommitAfterMS = after.CommitBeforeMS
+	r.Limit = &l
 	if l.PerS > 0 {
 		ratio := rate / l.PerS
 		r.Ratio = &ratio

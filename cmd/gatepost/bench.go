@@ -28,7 +28,7 @@ it is not a figure. limit measures what the database, Kafka and the wire do alon
   gatepost bench c2c --backing .cache/servers/bench --pairs 200 --window 8 --limit --json
   gatepost bench limit --backing .cache/servers/bench`,
 	}
-	cmd.AddCommand(benchC2CCommand(), benchS2CCommand(), benchC2SCommand(), benchLatencyCommand(), benchLoginCommand(), benchIdleCommand())
+	cmd.AddCommand(benchC2CCommand(), benchS2CCommand(), benchC2SCommand(), benchLatencyCommand(), benchLoginCommand(), benchIdleCommand(), benchLimitCommand())
 	for _, c := range cmd.Commands() {
 		c.Args = cobra.NoArgs
 	}
@@ -41,6 +41,9 @@ type benchFlags struct {
 	load     bench.Load
 	asJSON   bool
 	duration bool // whether there is one
+
+	limit     bool // measure a part alone too
+	limitTime time.Duration
 }
 
 // add adds the flags that every load has.
@@ -64,6 +67,12 @@ func (f *benchFlags) addMessages(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.load.Seed, "seed", 1, "of everything that is drawn")
 }
 
+// addLimit adds those of a load that is compared with what a part does alone.
+func (f *benchFlags) addLimit(flags *pflag.FlagSet, limit bool, what string) {
+	flags.BoolVar(&f.limit, "limit", limit, what)
+	flags.DurationVar(&f.limitTime, "limit-duration", 5*time.Second, "how long to measure with --limit, each time")
+}
+
 func (f *benchFlags) addWindow(flags *pflag.FlagSet, window int) {
 	flags.IntVar(&f.load.Window, "window", window, "messages of a sender that are not accepted yet")
 }
@@ -84,6 +93,7 @@ type opened struct {
 	*openServers
 	flags *benchFlags
 	cmd   *cobra.Command
+	alone *parts
 }
 
 // open checks the flags, finds or starts the platform and connects the load with it. The caller closes it.
@@ -101,7 +111,7 @@ func (f *benchFlags) open(cmd *cobra.Command) (*opened, error) {
 	}
 	f.load.Servers = o.processes()
 	f.load.Progress = progressTo(cmd.ErrOrStderr())
-	return &opened{openServers: o, flags: f, cmd: cmd}, nil
+	return &opened{openServers: o, flags: f, cmd: cmd, alone: f.parts(o, cmd)}, nil
 }
 
 // print completes a result and prints it; an error when its verdict is FAIL.
@@ -131,7 +141,7 @@ func (s *servers) kind() string {
 }
 
 // secretInDSN is the password of a data source name.
-var secretInDSN = regexp.MustCompile(`([^:@/=\s]+):[^@\s]*@(tcp|unix)\(`)
+var secretInDSN = regexp.MustCompile(`([^:@/=\s]+):\S*@(tcp|unix)\(`)
 
 // commandLine is how this program was called, without passwords.
 func commandLine(args []string) []string {

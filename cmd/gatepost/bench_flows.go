@@ -39,7 +39,7 @@ At a fixed rate times count from when a message was meant to be sent, not from w
 			}
 			defer func() { err = errors.Join(err, o.Close()) }()
 			b.Load = f.load
-			r, err := b.Run(cmd.Context())
+			r, err := o.beside(limitDatabase, b.Run, func(r *bench.Result) float64 { return *r.RemovedPerS })
 			if err != nil {
 				return err
 			}
@@ -49,6 +49,7 @@ At a fixed rate times count from when a message was meant to be sent, not from w
 	f.add(cmd)
 	f.addMessages(cmd.Flags())
 	f.addWindow(cmd.Flags(), 64)
+	f.addLimit(cmd.Flags(), false, "measure the database alone too, with the same rows, before and after")
 	cmd.Flags().IntVar(&b.Pairs, "pairs", 16, "pairs of users")
 	cmd.Flags().Float64Var(&f.load.Rate, "rate", 0, "messages a second of all senders together (0: as fast as the windows let them)")
 	return cmd
@@ -82,7 +83,7 @@ Exit code 1 when the verdict is FAIL.
 				return usageError{errors.New("this platform has no Kafka: name one by --kafka or --backing")}
 			}
 			b.Load, b.Topic = f.load, audit.KafkaTopic{Brokers: o.local.Brokers(), Name: o.local.Topic()}
-			r, err := b.Run(cmd.Context())
+			r, err := o.beside(limitKafka, b.Run, func(r *bench.Result) float64 { return *r.AcceptedPerS })
 			if err != nil {
 				return err
 			}
@@ -92,6 +93,7 @@ Exit code 1 when the verdict is FAIL.
 	f.add(cmd)
 	f.addMessages(cmd.Flags())
 	f.addWindow(cmd.Flags(), 64)
+	f.addLimit(cmd.Flags(), false, "measure sarama's producer alone too, with the same records, before and after")
 	cmd.Flags().IntVar(&b.Clients, "clients", 200, "clients that report")
 	cmd.Flags().Float64Var(&f.load.Rate, "rate", 0, "reports a second of all clients together (0: as fast as the windows let them)")
 	return cmd
@@ -185,7 +187,7 @@ printed for each rate. Exit code 1 when a verdict is FAIL.
 			for _, rate := range rates {
 				b.Load = f.load
 				b.Rate = rate
-				r, err := b.Run(cmd.Context())
+				r, err := o.beside(limitCommits(rate), b.Run, nil)
 				if err != nil {
 					return err
 				}
@@ -200,6 +202,7 @@ printed for each rate. Exit code 1 when a verdict is FAIL.
 	f.add(cmd)
 	f.addMessages(cmd.Flags())
 	f.addWindow(cmd.Flags(), 64)
+	f.addLimit(cmd.Flags(), false, "measure the commits of the database alone too, of rows that come at the same rate, before and after")
 	cmd.Flags().IntVar(&b.Pairs, "pairs", 100, "pairs of users")
 	cmd.Flags().Float64SliceVar(&rates, "rate", []float64{1000}, "messages a second of all senders together; more than one: a run for each")
 	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
