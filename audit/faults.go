@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -74,22 +75,29 @@ func (e *engine) strike(ctx, unrest context.Context) error {
 	}
 }
 
-// during names the faults about a message between two times of the run, from a few seconds before it on; at most six. toMS 0: its end is not known.
+// during names the faults about a message between two times of the run, from a few seconds before it on: the six nearest to its beginning,
+// in the order of time. toMS 0: its end is not known.
 func (j *Journal) during(fromMS, toMS uint32) string {
 	const aftermathMS, most = 5000, 6
-	var out []string
+	var about []Struck
 	for _, f := range j.faults {
-		if f.AtMS+f.TookMS+aftermathMS < fromMS || toMS > 0 && f.AtMS > toMS {
-			continue
+		if f.AtMS+f.TookMS+aftermathMS >= fromMS && (toMS == 0 || f.AtMS <= toMS) {
+			about = append(about, f)
 		}
-		if len(out) == most {
-			out = append(out, "…")
-			break
-		}
-		out = append(out, f.String())
 	}
-	if len(out) == 0 {
+	if len(about) == 0 {
 		return ""
+	}
+	distance := func(f Struck) int64 {
+		d := int64(f.AtMS) - int64(fromMS)
+		return max(d, -d)
+	}
+	slices.SortStableFunc(about, func(a, b Struck) int { return cmp.Compare(distance(a), distance(b)) })
+	about = about[:min(len(about), most)]
+	slices.SortStableFunc(about, func(a, b Struck) int { return cmp.Compare(a.AtMS, b.AtMS) })
+	out := make([]string, len(about))
+	for i, f := range about {
+		out[i] = f.String()
 	}
 	return "; faults about it: " + strings.Join(out, ", ")
 }

@@ -121,6 +121,9 @@ const (
 	firstMark = markCrash
 )
 
+// maxPhantoms bounds what is kept, and so counted, of one device: a platform that shows nonsense shows much of it.
+const maxPhantoms = 1000
+
 type phantom struct {
 	msgID uint64
 	atMS  uint32
@@ -237,7 +240,7 @@ func (j *Journal) show(d uint32, s Shown) (l label, first bool, err error) {
 	}
 	dev.showMu.Lock()
 	if err != nil {
-		if len(dev.phantoms) < maxViolations {
+		if len(dev.phantoms) < maxPhantoms {
 			dev.phantoms = append(dev.phantoms, phantom{msgID: s.MsgID, atMS: j.sinceMS(), bytes: len(s.Content)})
 		}
 		dev.showMu.Unlock()

@@ -75,11 +75,11 @@ type Verdict struct {
 	UnsureShown  int `json:"unsure_shown"`   // shown although Send had failed
 	Crashes      int `json:"client_crashes"` // of clients
 
-	Violations []Violation `json:"violations,omitempty"` // the first ones, at most 100
+	Violations []Violation `json:"violations,omitempty"` // the first ones of each kind, at most 25
 }
 
-// maxViolations bounds what a verdict names; all are counted.
-const maxViolations = 100
+// maxViolations bounds what a verdict names of one kind; all are counted.
+const maxViolations = 25
 
 // String is one line for people.
 func (v Verdict) String() string {
@@ -111,13 +111,14 @@ func (v Verdict) others() string {
 
 // judge is one pass over a journal.
 type judge struct {
-	j *Journal
-	v Verdict
+	j     *Journal
+	v     Verdict
+	named map[Kind]int
 }
 
 // Judge reads a journal that nothing writes any more.
 func Judge(j *Journal) Verdict {
-	g := &judge{j: j}
+	g := &judge{j: j, named: map[Kind]int{}}
 	g.sends()
 	for d := range j.app {
 		g.shows(d)
@@ -326,7 +327,7 @@ func (g *judge) topic() {
 
 // blameUplink names uplink number of device d.
 func (g *judge) blameUplink(kind Kind, d, number uint32) {
-	if len(g.v.Violations) >= maxViolations {
+	if g.named[kind] >= maxViolations {
 		return
 	}
 	dev := g.j.devices[d]
@@ -371,7 +372,7 @@ func (r *sendRecord) told(f Flow) string {
 
 // blame names message number of device d. Histories are looked up for the violations that are kept, only.
 func (g *judge) blame(kind Kind, d, number uint32) {
-	if len(g.v.Violations) >= maxViolations {
+	if g.named[kind] >= maxViolations {
 		return
 	}
 	name := fmt.Sprintf("%s#%d", g.j.devices[d].name, number)
@@ -382,7 +383,8 @@ func (g *judge) blame(kind Kind, d, number uint32) {
 }
 
 func (g *judge) add(v Violation) {
-	if len(g.v.Violations) < maxViolations {
+	if g.named[v.Kind] < maxViolations {
+		g.named[v.Kind]++
 		g.v.Violations = append(g.v.Violations, v)
 	}
 }
