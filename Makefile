@@ -58,6 +58,10 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 bench: build ## durable c2c on processes of this machine, with the oracle's verdict (ARGS: flags of gatepost bench c2c)
 	@bin/gatepost bench c2c --servers local $(ARGS)
 
+.PHONY: audit
+audit: build ## a cluster under faults on servers of its own, and the oracle's verdict: 60 s (ARGS: flags of gatepost audit)
+	@./deploy/audit.sh $(ARGS)
+
 .PHONY: idl
 idl: ## regenerate idl/gen from the .proto files, offline
 	@idl/generate.sh

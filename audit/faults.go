@@ -54,12 +54,18 @@ func CountedFaults(faults []Struck) string {
 	return strings.Join(out, ", ")
 }
 
-// strike lets faults happen until unrest ends; the last one is carried through.
+// strike lets faults happen until unrest ends; the last one is carried through. Each comes once in a drawn order, then each once more, so that
+// a short run meets all of them.
 func (e *engine) strike(ctx, unrest context.Context) error {
 	rng := rand.New(rand.NewPCG(e.cfg.Seed, 2))
+	var deck []int
 	for {
+		if len(deck) == 0 {
+			deck = rng.Perm(len(e.cfg.Faults))
+		}
 		pause := time.Duration((0.5 + rng.Float64()) * float64(e.cfg.FaultEvery))
-		fault := e.cfg.Faults[rng.IntN(len(e.cfg.Faults))]
+		fault := e.cfg.Faults[deck[0]]
+		deck = deck[1:]
 		if !sleep(unrest, pause) {
 			return nil
 		}

@@ -48,6 +48,27 @@ func TestFaultsStrikeFromTheSeed(t *testing.T) {
 	}
 }
 
+type namedFault string
+
+func (f namedFault) Name() string                                       { return string(f) }
+func (f namedFault) Strike(context.Context, *rand.Rand) (string, error) { return "", nil }
+
+// A short run meets every fault: none comes again before all others came.
+func TestFaultsComeInTurn(t *testing.T) {
+	cfg := short(newFakePlatform(plant{}))
+	cfg.Messages, cfg.Duration = 0, 200*time.Millisecond
+	cfg.Faults, cfg.FaultEvery = []Fault{namedFault("a"), namedFault("b"), namedFault("c")}, time.Millisecond
+	r := run(t, cfg)
+	if len(r.Faults) < 9 {
+		t.Fatalf("only %d faults", len(r.Faults))
+	}
+	for i := 0; i+3 <= len(r.Faults); i += 3 {
+		if counts := FaultCounts(r.Faults[i : i+3]); len(counts) != 3 {
+			t.Fatalf("faults %d to %d are %v", i, i+2, counts)
+		}
+	}
+}
+
 // Calm comes when no fault strikes any more and while the clients are still there to use it.
 func TestCalmComesOnceAfterTheFaults(t *testing.T) {
 	f := &countingFault{}

@@ -94,6 +94,16 @@ func (b *Backing) Owns(kind string) bool {
 	return slices.ContainsFunc(b.Processes(), func(s Server) bool { return s.Name == kind })
 }
 
+// CheckScripts reports whether Kill and Start can work.
+func (b *Backing) CheckScripts() error {
+	for _, name := range []string{"up.sh", "down.sh"} {
+		if _, err := os.Stat(filepath.Join(b.scripts, name)); err != nil {
+			return fmt.Errorf("the scripts that start and kill servers: %w", err)
+		}
+	}
+	return nil
+}
+
 // Start starts servers that do not run, those that were killed on their old ports and with what they had on disk.
 func (b *Backing) Start(ctx context.Context, kinds ...string) error {
 	return b.script(ctx, "up.sh", kinds...)

@@ -34,6 +34,9 @@ func TestOpenBacking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := b.CheckScripts(); err == nil || !strings.Contains(err.Error(), "up.sh") { // the working directory is this package
+		t.Errorf("there are no scripts here: %v", err)
+	}
 	if a := b.Address(MariaDB); a != "root@tcp(127.0.0.1:1)/" {
 		t.Errorf("address of MariaDB: %q", a)
 	}
@@ -59,7 +62,7 @@ func TestBackingCallsTheScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{b.Kill(t.Context(), MariaDB, Redis), b.Start(t.Context(), MariaDB), b.Remove(t.Context())} {
+	for _, err := range []error{b.CheckScripts(), b.Kill(t.Context(), MariaDB, Redis), b.Start(t.Context(), MariaDB), b.Remove(t.Context())} {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -143,6 +143,11 @@ const roughBytes = 256 << 10
 
 // addFaults puts a network between clients and gates, and names what goes wrong. The caller closes what it returns.
 func (a *auditing) addFaults(o *openServers) (closeNetwork func(), err error) {
+	if o.backing != nil {
+		if err := o.backing.CheckScripts(); err != nil {
+			return nil, usageError{fmt.Errorf("--faults with --backing kills servers by deploy/servers below the working directory: %w", err)}
+		}
+	}
 	n, err := faults.NewNetwork(o.local.Addresses(), faults.Damage{Seed: a.cfg.Seed, Share: a.rough, Bytes: roughBytes})
 	if err != nil {
 		return nil, err

@@ -20,6 +20,9 @@ import (
 // servers are started for this suite, and belong to it: it kills them.
 var servers *platform.Backing
 
+// serversDir is where they are.
+var serversDir string
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -36,7 +39,8 @@ func run(m *testing.M) int {
 	if err := os.Chmod(dir, 0o755); err != nil { // the database gives up root for a user of its own
 		return fail(err)
 	}
-	if servers, err = platform.NewBacking(filepath.Join(dir, "servers"), filepath.Join("..", "..", "deploy", "servers")); err != nil {
+	serversDir = filepath.Join(dir, "servers")
+	if servers, err = platform.NewBacking(serversDir, filepath.Join("..", "..", "deploy", "servers")); err != nil {
 		return fail(err)
 	}
 	ctx := context.Background()
