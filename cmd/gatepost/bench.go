@@ -28,7 +28,7 @@ it is not a figure. limit measures what the database, Kafka and the wire do alon
   gatepost bench c2c --backing .cache/servers/bench --pairs 200 --window 8 --limit --json
   gatepost bench limit --backing .cache/servers/bench`,
 	}
-	cmd.AddCommand(benchC2CCommand(), benchS2CCommand(), benchC2SCommand(), benchLatencyCommand(), benchLoginCommand(), benchIdleCommand(), benchLimitCommand())
+	cmd.AddCommand(benchC2CCommand(), benchS2CCommand(), benchC2SCommand(), benchLatencyCommand(), benchLoginCommand(), benchIdleCommand(), benchLimitCommand(), benchReportCommand())
 	for _, c := range cmd.Commands() {
 		c.Args = cobra.NoArgs
 	}

@@ -1,0 +1,165 @@
+package bench
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Report is a set of runs, from which a page with every run, the goals and a picture is made.
+type Report struct {
+	Cases []Case
+	Notes []string // what else is to be known of the servers
+	Date  string
+}
+
+// Case is what was run several times in the same way.
+type Case struct {
+	Name   string
+	Runs   []*Result
+	Limits []*limitRun // of bench limit
+	Failed []string    // runs that gave no result
+}
+
+// limitRun is one result of bench limit.
+type limitRun struct {
+	Bench   string   `json:"bench"`
+	Commit  string   `json:"commit"`
+	Machine Machine  `json:"machine"`
+	Command []string `json:"command"`
+	Limits  []*Limit `json:"limits"`
+}
+
+// ReadRuns reads a directory of NAME.RUN.json, each with what one command printed: one result, or one after the other. Cases come in the order
+// of their names, of which a number before the first dash is not shown.
+func ReadRuns(dir string) ([]Case, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("no run lies in %s", dir)
+	}
+	slices.SortFunc(paths, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
+	var cases []Case
+	for _, path := range paths {
+		name, _, _ := strings.Cut(filepath.Base(path), ".")
+		if number, rest, ok := strings.Cut(name, "-"); ok && strings.Trim(number, "0123456789") == "" {
+			name = rest
+		}
+		if len(cases) == 0 || cases[len(cases)-1].Name != name {
+			cases = append(cases, Case{Name: name})
+		}
+		if err := cases[len(cases)-1].read(path); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return cases, nil
+}
+
+func (c *Case) read(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	results := 0
+	for dec := json.NewDecoder(f); ; results++ {
+		var raw json.RawMessage
+		err := dec.Decode(&raw)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		var kind struct {
+			Bench string `json:"bench"`
+		}
+		if err := json.Unmarshal(raw, &kind); err != nil {
+			return err
+		}
+		if kind.Bench == "limit" {
+			l := &limitRun{}
+			if err := json.Unmarshal(raw, l); err != nil {
+				return err
+			}
+			c.Limits = append(c.Limits, l)
+			continue
+		}
+		r := &Result{}
+		if err := json.Unmarshal(raw, r); err != nil {
+			return err
+		}
+		c.Runs = append(c.Runs, r)
+	}
+	if results == 0 {
+		c.Failed = append(c.Failed, filepath.Base(path))
+	}
+	return nil
+}
+
+// Commit and machine of the first run that tells them.
+func (r *Report) made() (commit string, machine Machine) {
+	for _, c := range r.Cases {
+		for _, run := range c.Runs {
+			return run.Commit, run.Machine
+		}
+		for _, l := range c.Limits {
+			return l.Commit, l.Machine
+		}
+	}
+	return "", Machine{}
+}
+
+// Picture is rate and latency against load, of the runs at fixed rates of one kind of platform; "" when there are fewer than two rates.
+func (r *Report) Picture() string {
+	rate := panel{title: "messages removed a second (dashed: what was offered)", same: true}
+	times := panel{title: "milliseconds from when a message was meant to be sent", log: true}
+	removed := series{name: "removed", color: "#1b6ac9", points: map[float64][]float64{}}
+	ack50, ack99 := series{name: "accepted p50", color: "#1b6ac9", points: map[float64][]float64{}}, series{name: "accepted p99", color: "#c9431b", points: map[float64][]float64{}}
+	shown99 := series{name: "shown p99", color: "#7a4fb5", points: map[float64][]float64{}}
+	for _, run := range r.curve() {
+		x := run.RatePerS
+		removed.points[x] = append(removed.points[x], *run.RemovedPerS)
+		ack50.points[x] = append(ack50.points[x], run.Ack.P50)
+		ack99.points[x] = append(ack99.points[x], run.Ack.P99)
+		shown99.points[x] = append(shown99.points[x], run.Delivery.P99)
+	}
+	if len(removed.points) < 2 {
+		return ""
+	}
+	rate.series = []series{removed}
+	times.series = []series{ack50, ack99, shown99}
+	commit, machine := r.made()
+	return chart(fmt.Sprintf("Durable c2c, %s, %d cores, commit %s: every run, lines through the medians", r.curve()[0].Platform, machine.Cores, commit),
+		"messages offered a second", []panel{rate, times})
+}
+
+// curve are the runs at fixed rates of the platform that has most of them.
+func (r *Report) curve() []*Result {
+	byPlatform := map[string][]*Result{}
+	var best string
+	for _, run := range r.all() {
+		if run.Bench == "latency" && run.RatePerS > 0 && run.RemovedPerS != nil && run.Ack != nil && run.Delivery != nil {
+			byPlatform[run.Platform] = append(byPlatform[run.Platform], run)
+			if len(byPlatform[run.Platform]) > len(byPlatform[best]) {
+				best = run.Platform
+			}
+		}
+	}
+	return byPlatform[best]
+}
+
+// all runs of all cases.
+func (r *Report) all() (out []*Result) {
+	for _, c := range r.Cases {
+		out = append(out, c.Runs...)
+	}
+	return out
+}
