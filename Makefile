@@ -55,8 +55,8 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 	@./test/run.sh fuzz
 
 .PHONY: bench
-bench: build ## durable c2c on processes of this machine, with the oracle's verdict (ARGS: flags of gatepost bench c2c)
-	@bin/gatepost bench c2c --servers local $(ARGS)
+bench: build ## all benches on real servers, RUNS (3) times, about half an hour; a page and a picture in docs/bench (ARGS: cases of deploy/bench.sh)
+	@./deploy/bench.sh $(ARGS)
 
 .PHONY: audit
 audit: build ## a cluster under faults on servers of its own, and the oracle's verdict: 60 s (ARGS: flags of gatepost audit)

@@ -18,7 +18,7 @@ func ptr[T any](v T) *T { return &v }
 
 // c2cRun is a run of the cluster that removes so many a second.
 func c2cRun(removed, ratio, cpu float64) *Result {
-	r := &Result{Bench: "c2c", Platform: "cluster of 1+1", Commit: "abc", Command: []string{"gatepost", "bench", "c2c", "--mysql", "a b"}, RemovedPerS: &removed, Ratio: &ratio,
+	r := &Result{Bench: "c2c", Platform: "cluster of 1+1", Pairs: 200, Window: 8, Commit: "abc", Command: []string{"gatepost", "bench", "c2c", "--mysql", "a b"}, RemovedPerS: &removed, Ratio: &ratio,
 		ServerCPU: &CPU{Total: cpu, Parts: map[string]float64{"gate 1": cpu / 2, "mariadb": cpu / 2}}, ClientCPUUS: ptr(60.0),
 		Limit: &Limit{What: "database", BeforePerS: 30000, AfterPerS: 31000, PerS: 30500}}
 	r.judged(audit.Verdict{Pass: true})
@@ -91,10 +91,12 @@ func TestGoalsCompareWithAndWithout(t *testing.T) {
 	deep := c2cRun(11000, 0.4, 100)
 	deep.DepthRows = ptr(int64(10_000_000))
 	slow := c2cRun(12000, 0.4, 100)
-	slow.DelayMS = 5
-	r := &Report{Cases: []Case{{Runs: []*Result{c2cRun(13000, 0.5, 100), deep, slow}}}}
+	slow.DelayMS, slow.Window = 5, 64
+	beside := c2cRun(20000, 0.5, 100)
+	beside.Window = 64
+	r := &Report{Cases: []Case{{Runs: []*Result{c2cRun(13000, 0.5, 100), deep, slow, beside}}}}
 	table := r.goalTable()
-	for _, want := range []string{"11,000/s, with none 13,000/s | 85 % of it | **no** |", "12,000/s, with none 13,000/s | 92 % of it | yes |"} {
+	for _, want := range []string{"11,000/s, with none 13,000/s | 85 % of it | **no** |", "12,000/s, with none 20,000/s | 60 % of it | **no** |"} {
 		if !strings.Contains(table, want) {
 			t.Errorf("%q is not in\n%s", want, table)
 		}
