@@ -87,6 +87,17 @@ func KillServer(b *platform.Backing, kind string) audit.Fault {
 	}}
 }
 
+// FreezeServer freezes a server below the platform for a time between from and to.
+func FreezeServer(b *platform.Backing, kind string, from, to time.Duration) audit.Fault {
+	return fault{"freezing " + kind, func(ctx context.Context, rng *rand.Rand) (string, error) {
+		if err := b.Pause(kind); err != nil {
+			return "", err
+		}
+		wait(ctx, between(rng, from, to))
+		return "", b.Resume(kind)
+	}}
+}
+
 // All is everything that can go wrong with a platform that was started here, and with what lies below and before it. Freezes last longer
 // than a heartbeat may take. b and n may be nil.
 func All(p *platform.Platform, b *platform.Backing, n *Network) []audit.Fault {
@@ -107,7 +118,7 @@ func All(p *platform.Platform, b *platform.Backing, n *Network) []audit.Fault {
 	if b != nil {
 		for _, kind := range []string{platform.MariaDB, platform.Redis, platform.Kafka} {
 			if b.Owns(kind) {
-				out = append(out, KillServer(b, kind))
+				out = append(out, KillServer(b, kind), FreezeServer(b, kind, time.Second, 4*time.Second))
 			}
 		}
 	}

@@ -1,12 +1,16 @@
 package faults
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatepost/gatepost/audit"
 	"github.com/gatepost/gatepost/audit/platform"
@@ -54,9 +58,55 @@ func TestAllIsEverythingThatWasStarted(t *testing.T) {
 	b, _ := backing(t)
 	cluster := names(All(&platform.Platform{Gates: procs, Logic: procs}, b, &Network{}))
 	want := []string{"kill -9 of a gate", "stop of a gate", "freezing a gate", "kill -9 of a logic node", "stop of a logic node",
-		"freezing a logic node", "cut of all connections of a gate", "kill -9 of mariadb"}
+		"freezing a logic node", "cut of all connections of a gate", "kill -9 of mariadb", "freezing mariadb"}
 	if !slices.Equal(cluster, want) {
 		t.Errorf("cluster: %q", cluster)
+	}
+}
+
+// A frozen server stands still, and goes on.
+func TestFreezeServer(t *testing.T) {
+	b, dir := backing(t)
+	sleeper := exec.Command("sleep", "60")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = sleeper.Process.Kill()
+		_ = sleeper.Wait() // it was killed
+	})
+	if err := os.WriteFile(filepath.Join(dir, platform.MariaDB, "pid"), fmt.Appendf(nil, "%d 1\n", sleeper.Process.Pid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	struck := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := FreezeServer(b, platform.MariaDB, time.Hour, 2*time.Hour).Strike(ctx, rand.New(rand.NewPCG(1, 2)))
+		struck <- err
+	}()
+	await := func(frozen bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", sleeper.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(stat), ") T ") == frozen {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("frozen is to be %t: %s", frozen, stat)
+			}
+		}
+	}
+	await(true)
+	cancel() // the run is over: it is not left frozen
+	if err := <-struck; err != nil {
+		t.Fatal(err)
+	}
+	await(false)
+	if _, err := FreezeServer(b, platform.Redis, 1, 2).Strike(t.Context(), rand.New(rand.NewPCG(1, 2))); err == nil {
+		t.Error("a server that is nobody's process here was frozen")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Kinds of servers that a platform stands on, by the names of deploy/servers.
@@ -112,6 +113,25 @@ func (b *Backing) Start(ctx context.Context, kinds ...string) error {
 // Kill ends servers at once, as a crash does, and keeps what they wrote.
 func (b *Backing) Kill(ctx context.Context, kinds ...string) error {
 	return b.script(ctx, "down.sh", append([]string{"--kill", "--keep"}, kinds...)...)
+}
+
+// Pause freezes a server: its connections stay open and nothing answers.
+func (b *Backing) Pause(kind string) error { return b.signal(kind, syscall.SIGSTOP) }
+
+// Resume lets a frozen server go on.
+func (b *Backing) Resume(kind string) error { return b.signal(kind, syscall.SIGCONT) }
+
+func (b *Backing) signal(kind string, sig syscall.Signal) error {
+	for _, s := range b.Processes() {
+		if s.Name != kind {
+			continue
+		}
+		if err := syscall.Kill(s.PID, sig); err != nil {
+			return fmt.Errorf("%s to %s (process %d): %w", sig, kind, s.PID, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s does not run in %s", kind, b.dir)
 }
 
 // Remove stops all servers of the directory and removes what they wrote.
