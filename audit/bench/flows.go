@@ -46,8 +46,6 @@ const tail = 200 * time.Millisecond
 type C2C struct {
 	Load
 	Pairs int // default 16
-	// Beside runs while the load is measured, until its context ends; nil: nothing does.
-	Beside func(context.Context) error
 }
 
 // Run runs the load, measures it and judges it. An error means that it could not be carried through.
@@ -60,7 +58,7 @@ func (b C2C) Run(ctx context.Context) (*Result, error) {
 	}
 	r := &Result{Bench: "c2c", Pairs: b.Pairs}
 	cfg := audit.Config{Users: 2 * b.Pairs, Traffic: audit.Pairs}
-	return r, b.run(ctx, cfg, r, b.Beside)
+	return r, b.run(ctx, cfg, r)
 }
 
 // C2S is the load of uplinks: each client reports, and the topic is read and judged at the end.
@@ -79,7 +77,7 @@ func (b C2S) Run(ctx context.Context) (*Result, error) {
 		return nil, errors.New("bench: at least two clients and the topic are needed")
 	}
 	r := &Result{Bench: "c2s", Users: b.Clients}
-	err := b.run(ctx, audit.Config{Users: b.Clients, Traffic: audit.Silent, Topic: b.Topic}, r, nil)
+	err := b.run(ctx, audit.Config{Users: b.Clients, Traffic: audit.Silent, Topic: b.Topic}, r)
 	r.DeliveredPerS, r.ConfirmedPerS, r.RemovedPerS = nil, nil, nil // an uplink ends in its topic
 	return r, err
 }
@@ -109,13 +107,13 @@ func (b S2C) Run(ctx context.Context) (*Result, error) {
 	}
 	b.List = min(b.List, b.Users)
 	r := &Result{Bench: "s2c", Users: b.Users, List: b.List}
-	err := b.run(ctx, audit.Config{Users: b.Users, Traffic: audit.Silent, App: b.App, PushTo: b.List, PushList: true, PushOpen: b.Open}, r, nil)
+	err := b.run(ctx, audit.Config{Users: b.Users, Traffic: audit.Silent, App: b.App, PushTo: b.List, PushList: true, PushOpen: b.Open}, r)
 	r.Window = b.Open
 	return r, err
 }
 
 // run runs cfg with what the load says, and fills r.
-func (b *Load) run(ctx context.Context, cfg audit.Config, r *Result, beside func(context.Context) error) error {
+func (b *Load) run(ctx context.Context, cfg audit.Config, r *Result) error {
 	if err := b.defaults(); err != nil {
 		return err
 	}
@@ -128,7 +126,7 @@ func (b *Load) run(ctx context.Context, cfg audit.Config, r *Result, beside func
 	}
 	var s span
 	var ok bool
-	var measureErr, besideErr error
+	var measureErr error
 	done := make(chan struct{})
 	cfg.Dial, cfg.Seed, cfg.Window, cfg.Size, cfg.Rate = b.Dial, b.Seed, b.Window, b.Size, b.Rate
 	cfg.Duration = b.Warmup + b.Duration + tail
@@ -139,17 +137,7 @@ func (b *Load) run(ctx context.Context, cfg audit.Config, r *Result, beside func
 	cfg.OnLoading = func(counters func() audit.Totals) {
 		go func() {
 			defer close(done)
-			others, stop := context.WithCancel(ctx)
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				if beside != nil && sleep(others, b.Warmup) {
-					besideErr = beside(others)
-				}
-			}()
 			s, ok, measureErr = measured(ctx, b.Warmup, b.Duration, b.Servers, &w, counters)
-			stop()
-			<-ended
 		}()
 	}
 	report, err := audit.Run(ctx, cfg)
@@ -157,8 +145,8 @@ func (b *Load) run(ctx context.Context, cfg audit.Config, r *Result, beside func
 		return err
 	}
 	<-done
-	if err := errors.Join(measureErr, besideErr); err != nil {
-		return fmt.Errorf("bench: %w", err)
+	if measureErr != nil {
+		return fmt.Errorf("bench: %w", measureErr)
 	}
 	if !ok {
 		return context.Cause(ctx)

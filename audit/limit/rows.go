@@ -10,11 +10,8 @@ import (
 	"time"
 )
 
-// domain of the users whose rows are inserted and removed; resting rows have one of their own.
-const (
-	domain        = "limit"
-	restingDomain = "resting"
-)
+// domain of the users whose rows are inserted and removed.
+const domain = "limit"
 
 // columns of an inbox row, as a message of one user to another fills them.
 const (

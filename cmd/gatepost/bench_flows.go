@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gatepost/gatepost/audit"
 	"github.com/gatepost/gatepost/audit/bench"
@@ -14,6 +15,8 @@ import (
 func benchC2CCommand() *cobra.Command {
 	var f benchFlags
 	var b bench.C2C
+	var depth int64
+	var delay time.Duration
 	cmd := &cobra.Command{
 		Use:   "c2c",
 		Short: "Measure durable messages from client to client",
@@ -23,30 +26,55 @@ it runs on this machine and was started here) and the verdict. Exit code 1 when 
 
 At a fixed rate times count from when a message was meant to be sent, not from when the window let it go.
 
+With --depth so many rows wait in the inbox of users who are away, put in by plain SQL before, and a pull of 100 for some of them is timed before
+the load. --depth-database keeps them for the next run. --commit-delay lets each commit of the database take longer, through a proxy before it.
+
 ` + serversHelp,
 		Example: `  gatepost bench c2c
   gatepost bench c2c --pairs 200 --window 8 --size 200 --duration 30s --json
   gatepost bench c2c --backing .cache/servers/bench --pairs 200 --window 8
+  gatepost bench c2c --backing .cache/servers/bench --depth 10000000 --depth-database gatepost_bench_depth
+  gatepost bench c2c --backing .cache/servers/bench --window 64 --commit-delay 5ms
   gatepost bench c2c --mysql 'root@tcp(127.0.0.1:3306)/bench' --redis 127.0.0.1:6379 --cpu mariadb=1234
   gatepost bench c2c --servers tcp://10.0.0.21:7100 --keys-file keys.json`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if b.Pairs < 1 || f.load.Window < 1 {
 				return usageError{errors.New("--pairs and --window must be above zero")}
 			}
+			deep, delayed := cmd.Flags().Changed("depth"), cmd.Flags().Changed("commit-delay")
+			if err := f.checkDatabase(deep, depth, delayed, delay); err != nil {
+				return usageError{err}
+			}
+			if delayed {
+				f.servers.commitDelay = &delay
+			}
 			o, err := f.open(cmd)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, o.Close()) }()
+			var pull *bench.Latency
+			if deep {
+				if pull, err = o.deepen(depth); err != nil {
+					return err
+				}
+			}
 			b.Load = f.load
 			r, err := o.beside(limitDatabase, b.Run, func(r *bench.Result) float64 { return *r.RemovedPerS })
 			if err != nil {
 				return err
 			}
+			if deep {
+				r.DepthRows, r.Pull = &depth, pull
+			}
+			r.DelayMS = float64(delay) / float64(time.Millisecond)
 			return o.print(r)
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().Int64Var(&depth, "depth", 0, "with --backing: rows that wait in the inbox of users who are away")
+	cmd.Flags().StringVar(&f.servers.depthDatabase, "depth-database", "", "with --depth: name of a database that keeps them (default: one of this run)")
+	cmd.Flags().DurationVar(&delay, "commit-delay", 0, "with --backing or --mysql: how much longer each commit takes")
 	f.addMessages(cmd.Flags())
 	f.addWindow(cmd.Flags(), 64)
 	f.addLimit(cmd.Flags(), false, "measure the database alone too, with the same rows, before and after")

@@ -9,8 +9,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gatepost/gatepost/audit"
+	"github.com/gatepost/gatepost/audit/limit"
 	"github.com/gatepost/gatepost/audit/platform"
 	"github.com/gatepost/gatepost/cmd/gatepost/internal/target"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
@@ -35,6 +37,10 @@ type servers struct {
 	nodes   int
 	cpu     []string
 	keep    bool
+
+	// For benches of a cluster.
+	depthDatabase string         // name of a database that is kept over runs; "": one of this run alone
+	commitDelay   *time.Duration // that commits take longer; nil: the database is reached directly
 }
 
 const serversHelp = `The platform is the one that --servers names:
@@ -65,6 +71,7 @@ type openServers struct {
 	local    *platform.Platform // nil unless it was started for this run
 	backing  *platform.Backing  // what local stands on; nil: not known
 	others   []audit.Server     // of --cpu
+	slow     *limit.SlowCommits // nil unless commits are delayed
 	drop     func() error       // removes the database of this run
 	database string
 	dir      string // of local
@@ -175,10 +182,20 @@ func (s *servers) startIn(ctx context.Context, o *openServers, opt platform.Opti
 		if kafka := o.backing.Address(platform.Kafka); kafka != "" {
 			opt.Kafka = []string{kafka}
 		}
-		if opt.MySQL, o.drop, err = platform.CreateDatabase(ctx, o.backing.Address(platform.MariaDB), "gatepost_bench"); err != nil {
+		if s.depthDatabase != "" {
+			opt.MySQL, err = limit.KeptDatabase(ctx, o.backing.Address(platform.MariaDB), s.depthDatabase)
+		} else {
+			opt.MySQL, o.drop, err = platform.CreateDatabase(ctx, o.backing.Address(platform.MariaDB), "gatepost_bench")
+		}
+		if err != nil {
 			return fmt.Errorf("--backing: %w", err)
 		}
-		o.database = opt.MySQL
+	}
+	o.database = opt.MySQL
+	if s.commitDelay != nil && opt.MySQL != "" {
+		if o.slow, opt.MySQL, err = limit.NewSlowCommits(opt.MySQL, *s.commitDelay); err != nil {
+			return err
+		}
 	}
 	if len(opt.Kafka) > 0 { // other runs' records stay out of the topic
 		opt.Topic = fmt.Sprintf("gatepost-bench-%x", rand.Uint64())
@@ -210,6 +227,9 @@ func (o *openServers) Close() error {
 	var err error
 	if o.local != nil {
 		err = o.local.Close()
+	}
+	if o.slow != nil {
+		err = errors.Join(err, o.slow.Close())
 	}
 	if o.drop != nil && !o.keep {
 		err = errors.Join(err, o.drop())
