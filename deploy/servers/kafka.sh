@@ -58,7 +58,7 @@ kafka_java() {
 		-cp "$(kafka_libs)/*"
 }
 
-# kafka_configure HOME PORT CONTROLLER_PORT
+# kafka_configure HOME PORT CONTROLLER_PORT. The broker's session is short because one that was killed is let in again only when it is over.
 kafka_configure() {
 	cat >"$1/server.properties" <<-END
 		process.roles=broker,controller
@@ -80,6 +80,8 @@ kafka_configure() {
 		transaction.state.log.min.isr=1
 		group.initial.rebalance.delay.ms=0
 		log.cleaner.dedupe.buffer.size=16777216
+		broker.session.timeout.ms=3000
+		broker.heartbeat.interval.ms=500
 	END
 	cat >"$1/log4j.properties" <<-'END'
 		log4j.rootLogger=WARN, out
