@@ -79,11 +79,12 @@ func Freeze(name string, procs []*platform.Process, from, to time.Duration) audi
 // had on disk: all of a database and of Kafka, nothing of Redis.
 func KillServer(b *platform.Backing, kind string) audit.Fault {
 	return fault{"kill -9 of " + kind, func(ctx context.Context, rng *rand.Rand) (string, error) {
-		if err := b.Kill(ctx, kind); err != nil {
+		whole := context.WithoutCancel(ctx) // it is not ours: a run that is broken off leaves it as it was
+		if err := b.Kill(whole, kind); err != nil {
 			return "", err
 		}
 		wait(ctx, between(rng, 0, 2*time.Second))
-		return "", b.Start(ctx, kind)
+		return "", b.Start(whole, kind)
 	}}
 }
 
