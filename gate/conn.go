@@ -43,6 +43,7 @@ type conn struct {
 
 	// owned by the reading goroutine
 	open    wire.Opener
+	in      readAhead
 	scratch [wire.HeaderLen]byte
 
 	// owned by whoever has the write turn
@@ -93,6 +94,8 @@ func newConn(g *Gate, nc net.Conn, secure bool) *conn {
 
 // read is the life of the reading goroutine, from the handshake to the close.
 func (c *conn) read() {
+	c.in.start(c.nc)
+	defer c.in.drop()
 	defer func() {
 		if p := recover(); p != nil {
 			c.g.log.Error("reading a connection panicked", "conn", c.id, "panic", p, "stack", string(debug.Stack()))
@@ -130,7 +133,7 @@ func (c *conn) readFrame() error {
 	if err := c.arm(); err != nil {
 		return err
 	}
-	h, err := wire.ReadHeader(c.nc, &c.scratch)
+	h, err := wire.ReadHeader(&c.in, &c.scratch)
 	if err != nil {
 		return err
 	}
@@ -139,10 +142,10 @@ func (c *conn) readFrame() error {
 	if c.open.Secured() {
 		onWire += wire.SealOverhead
 	}
-	if h.Length > 0 {
+	if int(h.Length) > c.in.buffered() {
 		c.nc.SetReadDeadline(time.Now().Add(c.g.cfg.BodyTimeout))
 	}
-	body, err := wire.ReadBody(c.nc, h, onWire)
+	body, err := wire.ReadBody(&c.in, h, onWire)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return errLateBody
 	}
@@ -168,7 +171,7 @@ func (c *conn) bodyLimit() int {
 	return limits.BodyToGateBytes
 }
 
-// arm prepares for the next frame: waits while too many requests are unanswered, then sets the deadline.
+// arm prepares for the next frame: waits while too many requests are unanswered, then sets the deadline if it has not come already.
 func (c *conn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -182,7 +185,9 @@ func (c *conn) arm() error {
 	if c.state != stateOnline {
 		return errLeaving
 	}
-	c.armLocked()
+	if c.in.buffered() < wire.HeaderLen {
+		c.armLocked()
+	}
 	return nil
 }
 
