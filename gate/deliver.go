@@ -7,6 +7,7 @@ import (
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
 	"github.com/gatepost/gatepost/idl/limits"
 	"github.com/gatepost/gatepost/idl/status"
+	"github.com/gatepost/gatepost/idl/wire"
 )
 
 var _ gatepb.GateService = (*Gate)(nil)
@@ -24,6 +25,7 @@ func (g *Gate) Deliver(_ context.Context, req *gatepb.DeliverRequest) (*gatepb.D
 		}
 	}
 	resp.Outcomes = make([]gatepb.DeliverOutcome, len(req.Items))
+	shared := shareBodies(req)
 	var found []entry
 	for i, it := range req.Items {
 		p := req.Payloads[it.Payload]
@@ -31,11 +33,11 @@ func (g *Gate) Deliver(_ context.Context, req *gatepb.DeliverRequest) (*gatepb.D
 		if it.ConnId != 0 {
 			o = gatepb.DeliverOutcome_DELIVER_UNKNOWN
 			if c := g.table.get(it.ConnId); c != nil {
-				o = c.deliver(p, it)
+				o = c.deliver(p, shared[it.Payload], it)
 			}
 		} else {
 			found = g.table.find(found[:0], it.Domain, it.Uid, it.DeviceClass)
-			o = deliverAll(found, p, it)
+			o = deliverAll(found, p, shared[it.Payload], it)
 		}
 		resp.Outcomes[i] = o
 		g.metrics.delivered.WithLabelValues(deliverName(o)).Inc()
@@ -44,16 +46,31 @@ func (g *Gate) Deliver(_ context.Context, req *gatepb.DeliverRequest) (*gatepb.D
 }
 
 // deliverAll delivers to several sessions; the best outcome counts.
-func deliverAll(to []entry, p *gatepb.Payload, it *gatepb.Item) gatepb.DeliverOutcome {
+func deliverAll(to []entry, p *gatepb.Payload, shared *wire.Shared, it *gatepb.Item) gatepb.DeliverOutcome {
 	best := gatepb.DeliverOutcome_DELIVER_UNKNOWN
 	for _, e := range to {
-		best = min(best, e.c.deliver(p, it)) // queued < held < unknown
+		best = min(best, e.c.deliver(p, shared, it)) // queued < held < unknown
 	}
 	return best
 }
 
-// deliver queues p if the connection has the session that it means.
-func (c *conn) deliver(p *gatepb.Payload, it *gatepb.Item) gatepb.DeliverOutcome {
+// shareBodies are the bodies of the payloads that go to more than one place; the others are nil.
+func shareBodies(req *gatepb.DeliverRequest) []*wire.Shared {
+	shared := make([]*wire.Shared, len(req.Payloads))
+	if len(req.Items) == len(req.Payloads) { // most calls: a message for each receiver
+		return shared
+	}
+	uses := make([]int, len(req.Payloads))
+	for _, it := range req.Items {
+		if uses[it.Payload]++; uses[it.Payload] == 2 {
+			shared[it.Payload] = wire.NewShared(req.Payloads[it.Payload].Body)
+		}
+	}
+	return shared
+}
+
+// deliver queues p, whose body may be shared, if the connection has the session that it means.
+func (c *conn) deliver(p *gatepb.Payload, shared *wire.Shared, it *gatepb.Item) gatepb.DeliverOutcome {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.session
@@ -69,7 +86,7 @@ func (c *conn) deliver(p *gatepb.Payload, it *gatepb.Item) gatepb.DeliverOutcome
 		it.Uid != "" && (it.Uid != s.Uid || it.Domain != s.Domain):
 		return gatepb.DeliverOutcome_DELIVER_UNKNOWN
 	}
-	f := outFrame{cmd: uint16(p.Cmd), live: true, body: p.Body}
+	f := outFrame{cmd: uint16(p.Cmd), live: true, body: p.Body, shared: shared}
 	if p.Durable && c.out.syncOwed || len(p.Body) > limits.BodyToClientBytes || !c.queueLocked(f) {
 		c.g.metrics.held.Inc()
 		if p.Durable || p.Cmd == uint32(clientpb.Cmd_CMD_SYNC) {

@@ -3,6 +3,7 @@ package gate
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/cloudwego/prutal"
@@ -39,6 +40,39 @@ func (g *testGate) deliver1(p *gatepb.Payload, it *gatepb.Item) gatepb.DeliverOu
 
 func durable(ids ...uint64) *gatepb.Payload {
 	return &gatepb.Payload{Cmd: uint32(cmdDeliver), Body: deliverBody(ids...), Durable: true}
+}
+
+// One payload for many sessions comes to each of them, and to some it comes merged with others.
+func TestDeliverToMany(t *testing.T) {
+	g := startGate(t, nil, newFake(1))
+	var clients []*client
+	var items []*gatepb.Item
+	for i := range 20 {
+		uid := fmt.Sprintf("u%d", i)
+		clients = append(clients, g.login(uid, 1))
+		items = append(items, &gatepb.Item{Domain: "d", Uid: uid})
+	}
+	text := &gatepb.Payload{Cmd: uint32(cmdDeliver), Body: marshal(&clientpb.Deliver{Messages: []*clientpb.Message{{
+		MsgId: 1, Type: "text", Content: bytes.Repeat([]byte("something that shrinks "), 20),
+	}}})}
+	other := durable(2)
+	for i := range items {
+		items = append(items, &gatepb.Item{Domain: "d", Uid: items[i].Uid, Payload: 1})
+	}
+	resp, err := g.Deliver(context.Background(), &gatepb.DeliverRequest{GateEpoch: g.Epoch(), Payloads: []*gatepb.Payload{text, other}, Items: items})
+	if err != nil || len(resp.Outcomes) != len(items) {
+		t.Fatal(resp, err)
+	}
+	want := append(bytes.Clone(text.Body), other.Body...)
+	for i, c := range clients {
+		var got []byte
+		for len(got) < len(want) {
+			got = append(got, c.recv().body...)
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("session %d: %d bytes, or others, want %d", i, len(got), len(want))
+		}
+	}
 }
 
 // connOf is the connection of a user's session.

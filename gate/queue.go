@@ -15,6 +15,7 @@ type outFrame struct {
 	live   bool   // a push: counted against the live half
 	seq    uint32 // of answers; pushes get theirs when they are sealed
 	body   []byte
+	shared *wire.Shared // nil unless body goes to other connections too
 }
 
 func (f *outFrame) size() int { return wire.HeaderLen + len(f.body) }

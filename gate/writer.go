@@ -112,7 +112,11 @@ func (c *conn) writeBatch(batch []outFrame) error {
 			c.pushSeq++
 			h.Seq = c.pushSeq
 		}
-		b = c.seal.AppendFrame(b, h, body)
+		if n == 1 && f.shared != nil {
+			b = c.seal.AppendShared(b, h, f.shared)
+		} else {
+			b = c.seal.AppendFrame(b, h, body)
+		}
 		m.framesOut.inc(h.Class())
 	}
 	if err := c.seal.Err(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 )
 
 // SealOverhead is what sealing adds to a body: the tag of ChaCha20-Poly1305 [P-5.2].
@@ -136,6 +137,16 @@ const minDeflate = 48
 //
 // A sealer whose nonces are used up appends nothing any more, and Err says so.
 func (s *Sealer) AppendFrame(dst []byte, h Header, body []byte) []byte {
+	return s.append(dst, h, body, nil)
+}
+
+// AppendShared is AppendFrame with a body that other sealers send too.
+func (s *Sealer) AppendShared(dst []byte, h Header, body *Shared) []byte {
+	return s.append(dst, h, body.plain, body)
+}
+
+// append appends a frame; shared is nil unless body is that of a shared one.
+func (s *Sealer) append(dst []byte, h Header, body []byte, shared *Shared) []byte {
 	if s.err != nil {
 		return dst
 	}
@@ -148,7 +159,11 @@ func (s *Sealer) AppendFrame(dst []byte, h Header, body []byte) []byte {
 	dst = slices.Grow(dst, HeaderLen+len(body)+SealOverhead)[:content]
 
 	deflated := false
-	if s.dict != nil && len(body) >= minDeflate {
+	switch {
+	case s.dict == nil || len(body) < minDeflate:
+	case shared != nil:
+		dst, deflated = shared.appendDeflated(dst, s.dict)
+	default:
 		dst, deflated = s.dict.appendDeflate(dst, body)
 	}
 	if deflated {
@@ -172,6 +187,32 @@ func (s *Sealer) AppendFrame(dst []byte, h Header, body []byte) []byte {
 	h.put((*[HeaderLen]byte)(dst[start:]))
 	sealed := s.aead.Seal(dst[content:content], nonce, dst[content:], dst[start:content]) // in place: the room is there
 	return dst[:content+len(sealed)]
+}
+
+// Shared is a body that goes to many connections: it is deflated once, by the first sealer that needs it so. It is safe for concurrent use.
+type Shared struct {
+	plain []byte
+
+	once     sync.Once
+	dict     *dictionary // that deflated was made with
+	deflated []byte      // nil: not smaller than plain
+}
+
+// NewShared shares body, which must not change any more.
+func NewShared(body []byte) *Shared { return &Shared{plain: body} }
+
+// appendDeflated appends the compressed body to dst if it is smaller; otherwise it returns dst as it was.
+func (b *Shared) appendDeflated(dst []byte, d *dictionary) ([]byte, bool) {
+	b.once.Do(func() {
+		b.dict = d
+		if out, ok := d.appendDeflate(make([]byte, 0, len(b.plain)), b.plain); ok {
+			b.deflated = out
+		}
+	})
+	if b.dict != d {
+		return d.appendDeflate(dst, b.plain)
+	}
+	return append(dst, b.deflated...), b.deflated != nil
 }
 
 // Err is why the sealer makes no more frames; nil: it does.

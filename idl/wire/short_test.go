@@ -5,7 +5,11 @@ import (
 	"compress/flate"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"testing"
+
+	"github.com/gatepost/gatepost/idl/gen/clientpb"
+	"github.com/gatepost/gatepost/idl/limits"
 )
 
 // inflateStandard inflates with the standard library, which shares no code with the deflater here.
@@ -103,4 +107,43 @@ func FuzzShortBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		checkShort(t, plain[:min(len(plain), maxShort)])
 	})
+}
+
+// A shared body arrives whole at connections of every kind, and is the frame that it would be alone.
+func TestSharedBodies(t *testing.T) {
+	key := mustKey(t, 7)
+	for name, plain := range map[string][]byte{"text": sampleOrder(1), "noise": randomBytes(300), "empty": nil, "large": bytes.Repeat(sampleChat(1), 40)} {
+		t.Run(name, func(t *testing.T) {
+			shared := NewShared(plain)
+			var wg sync.WaitGroup
+			for i := range 8 {
+				pin, offer := &key, fullOffer
+				if i%2 == 1 {
+					pin = nil
+				}
+				if i%4 >= 2 {
+					offer = clientpb.HelloOffer{Sdk: "test/1"}
+				}
+				client, gate := connect(t, pin, offer)
+				wg.Go(func() {
+					for n := range 3 {
+						frame := gate.seal.AppendShared(nil, Header{Cmd: 0x0401, Seq: uint32(n)}, shared)
+						h, b, err := ReadFrame(bytes.NewReader(frame), limits.BodyToClientBytes)
+						if err == nil {
+							b, err = client.open.Open(h, b, limits.BodyToClientBytes)
+						}
+						if err != nil || !bytes.Equal(b.Bytes(), plain) {
+							t.Errorf("connection %d: %d bytes, %v", i, len(b.Bytes()), err)
+							return
+						}
+						if got := h.Flags&FlagCompressed != 0; got != (len(offer.Compressions) > 0 && (name == "text" || name == "large")) {
+							t.Errorf("connection %d: compressed %t", i, got)
+						}
+						b.Release()
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
 }
