@@ -114,7 +114,7 @@ done
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 out=${OUT:-docs/bench/$(date -u +%Y-%m-%d)-$commit.md}
 mkdir -p "$(dirname "$out")"
-"$gatepost" bench report --from "$work" --out "$out" \
+"$gatepost" bench report --from "$work" --out "$out" --commit "$commit" \
 	--note "\`make bench\`: $runs runs of each case, $duration measured. MariaDB $(mariadbd --version 2>/dev/null | sed -n 's/.*Ver \([0-9.]*\).*/\1/p') with \`innodb_flush_log_at_trx_commit=1\` and a buffer pool of $GATEPOST_MARIADB_POOL, Redis $(redis-server --version 2>/dev/null | sed -n 's/.* v=\([0-9.]*\).*/\1/p'), one Kafka broker, all on loopback."
 sed -n '/^## Goals/,/^## /p' "$out" | sed '1,2d;/^## /d'
 say "every run: $out; results and logs: $work"

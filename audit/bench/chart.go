@@ -14,6 +14,7 @@ import (
 type series struct {
 	name   string
 	color  string
+	dashed bool
 	points map[float64][]float64 // x → a value for each run
 }
 
@@ -31,7 +32,7 @@ const (
 	panelHeight = 260
 	marginLeft  = 70
 	marginRight = 120
-	marginTop   = 40
+	marginTop   = 56
 	panelGap    = 50
 )
 
@@ -134,7 +135,11 @@ func (d *drawing) series(s series, scale func(float64) float64, taken *[]float64
 		endX, endY = d.x(x), scale(median(s.points[x]))
 		fmt.Fprintf(&path, "%s%.1f %.1f", map[bool]string{true: "M", false: " L"}[i == 0], endX, endY)
 	}
-	fmt.Fprintf(d, `<path d="%s" fill="none" stroke="%s" stroke-width="1.8"/>`+"\n", path.String(), s.color)
+	dashes := ""
+	if s.dashed {
+		dashes = ` stroke-dasharray="5 4"`
+	}
+	fmt.Fprintf(d, `<path d="%s" fill="none" stroke="%s" stroke-width="1.8"%s/>`+"\n", path.String(), s.color, dashes)
 	labelY := endY + 4
 	for slices.ContainsFunc(*taken, func(y float64) bool { return math.Abs(y-labelY) < 13 }) {
 		labelY += 13

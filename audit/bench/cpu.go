@@ -18,15 +18,24 @@ func cpuTime(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("CPU of process %d: %w", pid, err)
 	}
-	// The name in parentheses may hold spaces; the fields after it are counted from 3. utime is 14, stime 15.
+	t, err := parseStat(b)
+	if err != nil {
+		return 0, fmt.Errorf("CPU of process %d: %w", pid, err)
+	}
+	return t, nil
+}
+
+// parseStat reads the CPU time from a line of /proc/PID/stat. The name in parentheses may hold spaces and parentheses; the fields after it are
+// counted from 3: utime is 14, stime 15.
+func parseStat(b []byte) (time.Duration, error) {
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("CPU of process %d: /proc/%d/stat has %d fields", pid, pid, len(fields))
+		return 0, fmt.Errorf("its stat has %d fields", len(fields))
 	}
 	user, err1 := strconv.ParseInt(string(fields[11]), 10, 64)
 	system, err2 := strconv.ParseInt(string(fields[12]), 10, 64)
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("CPU of process %d: %w", pid, err)
+		return 0, err
 	}
 	return time.Duration(user+system) * clockTick, nil
 }

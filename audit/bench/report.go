@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +14,10 @@ import (
 
 // Report is a set of runs, from which a page with every run, the goals and a picture is made.
 type Report struct {
-	Cases []Case
-	Notes []string // what else is to be known of the servers
-	Date  string
+	Cases  []Case
+	Notes  []string // what else is to be known of the servers
+	Date   string
+	Commit string // where the runs do not tell theirs
 }
 
 // Case is what was run several times in the same way.
@@ -104,27 +106,29 @@ func (c *Case) read(path string) error {
 	return nil
 }
 
-// Commit and machine of the first run that tells them.
+// made is the commit and the machine of the runs.
 func (r *Report) made() (commit string, machine Machine) {
+	commit = r.Commit
 	for _, c := range r.Cases {
-		for _, run := range c.Runs {
-			return run.Commit, run.Machine
-		}
 		for _, l := range c.Limits {
-			return l.Commit, l.Machine
+			return cmp.Or(l.Commit, commit), l.Machine
+		}
+		for _, run := range c.Runs {
+			return cmp.Or(run.Commit, commit), run.Machine
 		}
 	}
-	return "", Machine{}
+	return commit, machine
 }
 
-// Picture is rate and latency against load, of the runs at fixed rates of one kind of platform; "" when there are fewer than two rates.
+// Picture is rate and latency against load, of one case at several fixed rates; "" when there is none.
 func (r *Report) Picture() string {
 	rate := panel{title: "messages removed a second (dashed: what was offered)", same: true}
 	times := panel{title: "milliseconds from when a message was meant to be sent", log: true}
 	removed := series{name: "removed", color: "#1b6ac9", points: map[float64][]float64{}}
 	ack50, ack99 := series{name: "accepted p50", color: "#1b6ac9", points: map[float64][]float64{}}, series{name: "accepted p99", color: "#c9431b", points: map[float64][]float64{}}
-	shown99 := series{name: "shown p99", color: "#7a4fb5", points: map[float64][]float64{}}
-	for _, run := range r.curve() {
+	shown99 := series{name: "shown p99", color: "#7a4fb5", dashed: true, points: map[float64][]float64{}}
+	curve := r.curve()
+	for _, run := range curve {
 		x := run.RatePerS
 		removed.points[x] = append(removed.points[x], *run.RemovedPerS)
 		ack50.points[x] = append(ack50.points[x], run.Ack.P50)
@@ -137,23 +141,27 @@ func (r *Report) Picture() string {
 	rate.series = []series{removed}
 	times.series = []series{ack50, ack99, shown99}
 	commit, machine := r.made()
-	return chart(fmt.Sprintf("Durable c2c, %s, %d cores, commit %s: every run, lines through the medians", r.curve()[0].Platform, machine.Cores, commit),
+	return chart(fmt.Sprintf("Durable c2c, %s, %d cores, commit %s: every run, lines through the medians", curve[0].Platform, machine.Cores, commit),
 		"messages offered a second", []panel{rate, times})
 }
 
-// curve are the runs at fixed rates of the platform that has most of them.
-func (r *Report) curve() []*Result {
-	byPlatform := map[string][]*Result{}
-	var best string
-	for _, run := range r.all() {
-		if run.Bench == "latency" && run.RatePerS > 0 && run.RemovedPerS != nil && run.Ack != nil && run.Delivery != nil {
-			byPlatform[run.Platform] = append(byPlatform[run.Platform], run)
-			if len(byPlatform[run.Platform]) > len(byPlatform[best]) {
-				best = run.Platform
+// curve are the runs at fixed rates of the case that has most rates.
+func (r *Report) curve() (best []*Result) {
+	most := 0
+	for _, c := range r.Cases {
+		rates := map[float64]bool{}
+		var runs []*Result
+		for _, run := range c.Runs {
+			if run.Bench == "latency" && run.RatePerS > 0 && run.RemovedPerS != nil && run.Ack != nil && run.Delivery != nil {
+				rates[run.RatePerS] = true
+				runs = append(runs, run)
 			}
 		}
+		if len(rates) > most {
+			most, best = len(rates), runs
+		}
 	}
-	return byPlatform[best]
+	return best
 }
 
 // all runs of all cases.

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -21,7 +22,7 @@ import (
 type Wire struct {
 	Connections int // default 64
 	Size        int // bytes of content of a C2C
-	Batch       int // frames of one write; default 1: a system call for each
+	Batch       int // frames of one write; default 1: each is written and read by system calls of its own. Above, reading is buffered too
 }
 
 // Frames sends frames for about took and returns how many a second were opened at the other end.
@@ -55,7 +56,7 @@ func (w Wire) Frames(ctx context.Context, took time.Duration) (perS float64, fra
 			all.Wait()
 			return 0, 0, fmt.Errorf("limit: %w", err)
 		}
-		all.Go(func() { errs[i] = read(in, opener, &opened) })
+		all.Go(func() { errs[i] = read(in, w.Batch > 1, opener, &opened) })
 	}
 	begin := time.Now()
 	for i, s := range senders {
@@ -134,19 +135,23 @@ func (s *sender) send(ctx context.Context, end time.Time, batch int) error {
 }
 
 // read opens frames until the connection ends.
-func read(nc net.Conn, opener wire.Opener, opened *atomic.Uint64) error {
+func read(nc net.Conn, buffered bool, opener wire.Opener, opened *atomic.Uint64) error {
 	const limit = 64 << 10
 	defer nc.Close()
+	var in io.Reader = nc
+	if buffered {
+		in = bufio.NewReaderSize(nc, 16<<10)
+	}
 	var scratch [wire.HeaderLen]byte
 	for {
-		h, err := wire.ReadHeader(nc, &scratch)
+		h, err := wire.ReadHeader(in, &scratch)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		body, err := wire.ReadBody(nc, h, limit+wire.SealOverhead)
+		body, err := wire.ReadBody(in, h, limit+wire.SealOverhead)
 		if err != nil {
 			return err
 		}

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gatepost/gatepost/audit"
+	"github.com/gatepost/gatepost/app"
 	"github.com/gatepost/gatepost/audit/bench"
-	"github.com/gatepost/gatepost/audit/platform"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -84,33 +83,33 @@ the load. --depth-database keeps them for the next run. --commit-delay lets each
 }
 
 func benchC2SCommand() *cobra.Command {
-	var f benchFlags
+	f := benchFlags{servers: servers{anyKafka: true}}
 	var b bench.C2S
+	var topic string
 	cmd := &cobra.Command{
 		Use:   "c2s",
 		Short: "Measure uplinks from clients into Kafka",
 		Long: `Clients report as fast as the window lets them. At the end the topic is read: every accepted report stands in it, in its sender's order.
-Exit code 1 when the verdict is FAIL.
+Of a platform that was not started here, --kafka and --topic say where its uplinks go. Exit code 1 when the verdict is FAIL.
 
 ` + serversHelp,
 		Example: `  gatepost bench c2s --clients 200
+  gatepost bench c2s --servers tcp://10.0.0.21:7100 --keys-file keys.json --domain shop --kafka 10.0.0.7:9092 --topic orders
   gatepost bench c2s --backing .cache/servers/bench --clients 200 --json`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if b.Clients < 2 || f.load.Window < 1 {
 				return usageError{errors.New("--clients must be at least 2 and --window above zero")}
-			}
-			if f.servers.where != serversLocal {
-				return usageError{errors.New("c2s is for --servers local, whose Kafka is known")}
 			}
 			o, err := f.open(cmd)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, o.Close()) }()
-			if len(o.local.Brokers()) == 0 {
-				return usageError{errors.New("this platform has no Kafka: name one by --kafka or --backing")}
+			where, err := o.topic(topic)
+			if err != nil {
+				return err
 			}
-			b.Load, b.Topic = f.load, audit.KafkaTopic{Brokers: o.local.Brokers(), Name: o.local.Topic()}
+			b.Load, b.Topic = f.load, where
 			r, err := o.beside(limitKafka, b.Run, func(r *bench.Result) float64 { return *r.AcceptedPerS })
 			if err != nil {
 				return err
@@ -122,6 +121,7 @@ Exit code 1 when the verdict is FAIL.
 	f.addMessages(cmd.Flags())
 	f.addWindow(cmd.Flags(), 64)
 	f.addLimit(cmd.Flags(), false, "measure sarama's producer alone too, with the same records, before and after")
+	cmd.Flags().StringVar(&topic, "topic", app.DefaultTopic, "topic of the uplinks (not with --servers local)")
 	cmd.Flags().IntVar(&b.Clients, "clients", 200, "clients that report")
 	cmd.Flags().Float64Var(&f.load.Rate, "rate", 0, "reports a second of all clients together (0: as fast as the windows let them)")
 	return cmd
@@ -130,43 +130,42 @@ Exit code 1 when the verdict is FAIL.
 func benchS2CCommand() *cobra.Command {
 	var f benchFlags
 	var online bool
+	var address, keyFile string
 	var users, list, open int
 	cmd := &cobra.Command{
 		Use:   "s2c",
 		Short: "Measure pushes of an app-server to lists of users",
 		Long: `Users are connected, an app-server pushes to lists of them, in turn. Durable pushes are counted when they are accepted, shown and confirmed;
 with --online they are online-only and counted when they are shown, each of which is recognised by its content. The CPU is that of an
-accepted message, with --online that of a shown one. Exit code 1 when the verdict is FAIL.
+accepted message, with --online that of a shown one. Of a platform that was not started here, --app and --app-key-file say how app-servers
+reach it. Exit code 1 when the verdict is FAIL.
 
 ` + serversHelp,
 		Example: `  gatepost bench s2c --users 1000 --list 100
-  gatepost bench s2c --backing .cache/servers/bench --online --users 1000 --list 1000 --json`,
+  gatepost bench s2c --backing .cache/servers/bench --online --users 1000 --list 1000 --json
+  gatepost bench s2c --servers tcp://10.0.0.21:7100 --keys-file keys.json --domain shop --app 10.0.0.11:7130 --app-key-file shop.key`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if users < 2 || list < 1 || open < 1 {
 				return usageError{errors.New("--users must be at least 2, --list and --open above zero")}
 			}
-			if f.servers.where != serversLocal {
-				return usageError{errors.New("s2c is for --servers local, whose app keys can be made")}
+			if local := f.servers.where == serversLocal; local && (address != "" || keyFile != "") {
+				return usageError{errors.New("--app and --app-key-file are for platforms that run already")}
 			}
 			o, err := f.open(cmd)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, o.Close()) }()
-			key, err := o.local.AppKey(cmd.Context())
+			server, err := o.appServer(address, keyFile)
 			if err != nil {
 				return err
 			}
-			app, err := audit.NewAppServer(o.local.Apps(), key, platform.Domain)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, app.Close()) }()
+			defer func() { err = errors.Join(err, server.Close()) }()
 			var r *bench.Result
 			if online {
-				r, err = bench.Online{Load: f.load, App: app, Users: users, List: list, Open: open}.Run(cmd.Context())
+				r, err = bench.Online{Load: f.load, App: server, Users: users, List: list, Open: open}.Run(cmd.Context())
 			} else {
-				r, err = bench.S2C{Load: f.load, App: app, Users: users, List: list, Open: open}.Run(cmd.Context())
+				r, err = bench.S2C{Load: f.load, App: server, Users: users, List: list, Open: open}.Run(cmd.Context())
 			}
 			if err != nil {
 				return err
@@ -176,6 +175,8 @@ accepted message, with --online that of a shown one. Exit code 1 when the verdic
 	}
 	f.add(cmd)
 	f.addMessages(cmd.Flags())
+	cmd.Flags().StringVar(&address, "app", "", "addresses for app-servers, comma separated (default: what --data-dir tells; not with --servers local)")
+	cmd.Flags().StringVar(&keyFile, "app-key-file", "", "file with an app key that may push (default: as gatepost push finds it; not with --servers local)")
 	cmd.Flags().BoolVar(&online, "online", false, "push online-only: nothing is stored")
 	cmd.Flags().IntVar(&users, "users", 1000, "connected users")
 	cmd.Flags().IntVar(&list, "list", 1000, "users of one push")

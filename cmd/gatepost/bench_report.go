@@ -12,7 +12,7 @@ import (
 )
 
 func benchReportCommand() *cobra.Command {
-	var from, out, date string
+	var from, out, date, commit string
 	var notes []string
 	cmd := &cobra.Command{
 		Use:   "report",
@@ -28,7 +28,7 @@ of rate and times against load when there are runs at several rates.`,
 			if err != nil {
 				return err
 			}
-			r := &bench.Report{Cases: cases, Notes: notes, Date: date}
+			r := &bench.Report{Cases: cases, Notes: notes, Date: date, Commit: commit}
 			picture := ""
 			if svg := r.Picture(); svg != "" {
 				path := out[:len(out)-len(".md")] + ".svg"
@@ -47,6 +47,7 @@ of rate and times against load when there are runs at several rates.`,
 	cmd.Flags().StringVar(&from, "from", "", "directory of the runs")
 	cmd.Flags().StringVar(&out, "out", "", "the page; the picture lies beside it")
 	cmd.Flags().StringVar(&date, "date", time.Now().Format(time.DateOnly), "of the page")
+	cmd.Flags().StringVar(&commit, "commit", "", "where the runs do not tell theirs")
 	cmd.Flags().StringArrayVar(&notes, "note", nil, "a sentence on the servers (repeatable)")
 	return cmd
 }

@@ -41,6 +41,8 @@ type servers struct {
 	// For benches of a cluster.
 	depthDatabase string         // name of a database that is kept over runs; "": one of this run alone
 	commitDelay   *time.Duration // that commits take longer; nil: the database is reached directly
+
+	anyKafka bool // kafka may be named for any platform: its topic is read
 }
 
 const serversHelp = `The platform is the one that --servers names:
@@ -88,7 +90,7 @@ func (s *servers) check() error {
 		return errors.New("--mysql and --redis belong together")
 	case s.backing != "" && (s.mysql != "" || len(s.kafka) > 0):
 		return errors.New("--backing names MariaDB, Redis and Kafka: --mysql, --redis and --kafka are for servers that are elsewhere")
-	case s.where != serversLocal && (s.cluster() || len(s.kafka) > 0):
+	case s.where != serversLocal && (s.cluster() || len(s.kafka) > 0 && !s.anyKafka):
 		return errors.New("--backing, --mysql, --redis and --kafka are for --servers local")
 	case s.nodes < 1:
 		return fmt.Errorf("--nodes %d: must be at least 1", s.nodes)
