@@ -16,16 +16,34 @@ import (
 type KafkaTopic struct {
 	Brokers []string // host:port
 	Name    string
+
+	from map[int32]int64 // partition → the first offset that is read; nil: all
 }
 
-// Read reads each partition from its first record to the end that it had when Read was called. Brokers that do not answer are asked
+// FromNow makes Read begin behind what stands in the topic now: records of others, perhaps years of them.
+func (t *KafkaTopic) FromNow(ctx context.Context) error {
+	client, err := connect(ctx, t.Brokers)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	partitions, err := client.Partitions(t.Name)
+	if err != nil {
+		return fmt.Errorf("partitions of %s: %w", t.Name, err)
+	}
+	t.from = make(map[int32]int64)
+	for _, p := range partitions {
+		if t.from[p], err = client.GetOffset(t.Name, p, sarama.OffsetNewest); err != nil {
+			return fmt.Errorf("partition %d of %s: end offset: %w", p, t.Name, err)
+		}
+	}
+	return nil
+}
+
+// Read reads each partition from its first record, or from the end that FromNow saw, to the end that it had when Read was called. Brokers that do not answer are asked
 // again until ctx ends.
 func (t KafkaTopic) Read(ctx context.Context, each func(TopicRecord)) error {
-	cfg := sarama.NewConfig()
-	cfg.ClientID = "gatepost-audit"
-	cfg.Consumer.IsolationLevel = sarama.ReadCommitted
-	cfg.Metadata.AllowAutoTopicCreation = false
-	client, err := connect(ctx, t.Brokers, cfg)
+	client, err := connect(ctx, t.Brokers)
 	if err != nil {
 		return err
 	}
@@ -47,7 +65,11 @@ func (t KafkaTopic) Read(ctx context.Context, each func(TopicRecord)) error {
 	return nil
 }
 
-func connect(ctx context.Context, brokers []string, cfg *sarama.Config) (sarama.Client, error) {
+func connect(ctx context.Context, brokers []string) (sarama.Client, error) {
+	cfg := sarama.NewConfig()
+	cfg.ClientID = "gatepost-audit"
+	cfg.Consumer.IsolationLevel = sarama.ReadCommitted
+	cfg.Metadata.AllowAutoTopicCreation = false
 	for {
 		client, err := sarama.NewClient(brokers, cfg)
 		if err == nil {
@@ -64,6 +86,7 @@ func (t KafkaTopic) readPartition(ctx context.Context, client sarama.Client, con
 	if err != nil {
 		return fmt.Errorf("first offset: %w", err)
 	}
+	first = max(first, t.from[p])
 	end, err := client.GetOffset(t.Name, p, sarama.OffsetNewest)
 	if err != nil {
 		return fmt.Errorf("end offset: %w", err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/klog"
+	"github.com/gatepost/gatepost/app"
 	"github.com/gatepost/gatepost/audit"
 	"github.com/gatepost/gatepost/audit/bench"
 	"github.com/gatepost/gatepost/audit/faults"
@@ -38,6 +39,9 @@ type auditing struct {
 	kinds    []string
 	devices  int
 	messages uint64
+	topic    string
+	app      string
+	keyFile  string
 	faults   bool
 	rough    float64
 	json     bool
@@ -57,6 +61,8 @@ func (a *auditing) check(durationSet bool) (err error) {
 		return fmt.Errorf("--devices %d: must be 1 to %d", a.devices, mostDevices)
 	case a.faults && !local:
 		return errors.New("--faults: is for --servers local; what others started is left alone")
+	case local && (a.app != "" || a.keyFile != ""):
+		return errors.New("--app and --app-key-file: are for platforms that run already")
 	case a.rough < 0 || a.rough > 1:
 		return fmt.Errorf("--rough %g: is a share, 0 to 1", a.rough)
 	case a.cfg.FaultEvery <= 0 || a.cfg.Duration <= 0 || a.cfg.Settle <= 0:
@@ -75,11 +81,9 @@ func (a *auditing) check(durationSet bool) (err error) {
 	return a.checkKinds()
 }
 
-// kafkaKnown reports whether the topic of a platform that is started can be read.
+// kafkaKnown reports whether a platform that is started has a Kafka.
 func (a *auditing) kafkaKnown() bool {
 	switch {
-	case a.where != serversLocal:
-		return false
 	case a.backing != "":
 		b, err := platform.NewBacking(a.backing, "")
 		return err == nil && b.Address(platform.Kafka) != ""
@@ -89,15 +93,15 @@ func (a *auditing) kafkaKnown() bool {
 	return true // the own one of standalone
 }
 
-// checkKinds checks what --kinds says, and puts the default in place of nothing: all that can be judged.
+// checkKinds checks what --kinds says, and puts the default in place of nothing: all of a platform that is started, else what was named.
 func (a *auditing) checkKinds() error {
 	local := a.where == serversLocal
 	if len(a.kinds) == 0 {
 		a.kinds = []string{kindMessages}
-		if a.kafkaKnown() {
+		if local && a.kafkaKnown() || !local && len(a.kafka) > 0 {
 			a.kinds = append(a.kinds, kindUplinks)
 		}
-		if local {
+		if local || a.app != "" {
 			a.kinds = append(a.kinds, kindPushes)
 		}
 		return nil
@@ -106,10 +110,8 @@ func (a *auditing) checkKinds() error {
 		switch {
 		case k != kindMessages && k != kindUplinks && k != kindPushes:
 			return fmt.Errorf("--kinds %s: must be %s, %s or %s", k, kindMessages, kindUplinks, kindPushes)
-		case k == kindUplinks && !a.kafkaKnown():
-			return fmt.Errorf("--kinds %s: is for --servers local with a Kafka that is known", k)
-		case k == kindPushes && !local:
-			return fmt.Errorf("--kinds %s: is for --servers local, whose app keys can be made", k)
+		case k == kindUplinks && local && !a.kafkaKnown():
+			return fmt.Errorf("--kinds %s: there is no Kafka, name one by --kafka", k)
 		}
 	}
 	if !slices.Contains(a.kinds, kindMessages) {
@@ -118,18 +120,23 @@ func (a *auditing) checkKinds() error {
 	return nil
 }
 
-// addKinds adds uplinks and pushes to a run against a platform that was started for it. The caller closes what it returns.
-func (a *auditing) addKinds(ctx context.Context, p *platform.Platform) (closeApp func() error, err error) {
+// addKinds adds uplinks and pushes to a run. The caller closes what it returns.
+func (a *auditing) addKinds(ctx context.Context, o *openServers) (closeApp func() error, err error) {
 	closeApp = func() error { return nil }
 	if slices.Contains(a.kinds, kindUplinks) {
-		a.cfg.Topic = audit.KafkaTopic{Brokers: p.Brokers(), Name: p.Topic()}
-	}
-	if slices.Contains(a.kinds, kindPushes) {
-		key, err := p.AppKey(ctx)
+		topic, err := o.topic(a.topic)
 		if err != nil {
 			return closeApp, err
 		}
-		server, err := audit.NewAppServer(p.Apps(), key, platform.Domain)
+		if o.local == nil {
+			if err := topic.FromNow(ctx); err != nil {
+				return closeApp, fmt.Errorf("topic %s: %w", a.topic, err)
+			}
+		}
+		a.cfg.Topic = topic
+	}
+	if slices.Contains(a.kinds, kindPushes) {
+		server, err := o.appServer(ctx, a.app, a.keyFile)
 		if err != nil {
 			return closeApp, err
 		}
@@ -177,7 +184,7 @@ func (a *auditing) run(ctx context.Context, out, progress io.Writer) (err error)
 	if a.cfg.Dial, err = o.target.Dial(); err != nil {
 		return err
 	}
-	closeApp, err := a.addKinds(ctx, o.local)
+	closeApp, err := a.addKinds(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -247,7 +254,7 @@ func auditProgress(w io.Writer) func(audit.Progress) {
 }
 
 func auditCommand() *cobra.Command {
-	var a auditing
+	a := auditing{servers: servers{anyKafka: true}}
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Drive many users against a platform and judge what they saw",
@@ -269,7 +276,8 @@ carried through; logs and data of the servers are kept then.
 		Example: `  gatepost audit --users 40 --duration 30s --crash 0.2
   gatepost audit --faults --seed 7 --duration 60s
   gatepost audit --faults --backing .cache/servers/audit --messages 2000000 --pause 0 --json
-  gatepost audit --servers running --data-dir data --users 10 --duration 10s`,
+  gatepost audit --servers running --data-dir data --users 10 --duration 10s
+  gatepost audit --servers tcp://10.0.0.21:7100 --keys-file keys.json --kafka 10.0.0.7:9092 --topic uplinks --app 10.0.0.11:7130 --app-key-file shop.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.check(cmd.Flags().Changed("duration")); err != nil {
@@ -282,7 +290,10 @@ carried through; logs and data of the servers are kept then.
 	f, c := cmd.Flags(), &a.cfg
 	f.IntVar(&c.Users, "users", 20, "number of users")
 	f.IntVar(&a.devices, "devices", 2, "device classes of each user")
-	f.StringSliceVar(&a.kinds, "kinds", nil, "what is sent: messages,uplinks,pushes (default: all that can be judged on this platform)")
+	f.StringSliceVar(&a.kinds, "kinds", nil, "what is sent: messages,uplinks,pushes (default: all; of a platform that runs already uplinks with --kafka and pushes with --app)")
+	f.StringVar(&a.topic, "topic", app.DefaultTopic, "topic of uplinks of type audit (not with --servers local)")
+	f.StringVar(&a.app, "app", "", "addresses for app-servers, comma separated (default: what --data-dir tells; not with --servers local)")
+	f.StringVar(&a.keyFile, "app-key-file", "", "file with an app key that may push (default: as gatepost push finds it; not with --servers local)")
 	f.StringVar(&a.traffic, "traffic", "mixed", "who sends to whom: pairs (one way), talks (both ways), mixed (anybody to anybody)")
 	f.IntVar(&c.Window, "window", 16, "messages of a device that are not accepted yet")
 	f.IntVar(&c.Size, "size", 200, "bytes of content")

@@ -24,7 +24,7 @@ func TestAuditRefusesWhatItCannotJudge(t *testing.T) {
 	}
 	for _, args := range []string{
 		"--users 1", "--devices 0", "--devices 6", "--traffic none", "--duration 0s", "--rough 2", "--faults --fault-every 0s", "--nodes 0",
-		"--kinds mail", "--kinds uplinks", "--servers running --kinds messages,pushes", "--servers tcp://127.0.0.1:1 --kinds messages,uplinks",
+		"--kinds mail", "--kinds uplinks", "--app 127.0.0.1:1", "--app-key-file x",
 		"--kinds messages,uplinks --mysql x --redis y", "--kinds messages,uplinks --backing " + backing,
 		"--faults --servers running", "--faults --servers tcp://127.0.0.1:1", // what others started is left alone
 		"--backing nowhere", "--backing " + backing + " --mysql x --redis y", "--backing " + backing + " --kafka z",
@@ -41,6 +41,7 @@ func TestAuditKindsAreThoseThatCanBeJudged(t *testing.T) {
 		"messages,uplinks,pushes": {servers: servers{where: serversLocal}},
 		"messages,pushes":         {servers: servers{where: serversLocal, mysql: "x", redis: "y"}},
 		"messages":                {servers: servers{where: serversRunning}},
+		"messages,uplinks":        {servers: servers{where: serversRunning, kafka: []string{"k"}}},
 	} {
 		if err := a.checkKinds(); err != nil || strings.Join(a.kinds, ",") != want {
 			t.Errorf("%v: %v, %v", a.servers, a.kinds, err)

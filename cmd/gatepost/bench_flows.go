@@ -156,7 +156,7 @@ reach it. Exit code 1 when the verdict is FAIL.
 				return err
 			}
 			defer func() { err = errors.Join(err, o.Close()) }()
-			server, err := o.appServer(address, keyFile)
+			server, err := o.appServer(cmd.Context(), address, keyFile)
 			if err != nil {
 				return err
 			}

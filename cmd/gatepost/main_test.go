@@ -142,11 +142,10 @@ func TestExitCodes(t *testing.T) {
 		"audit --users 1":            exitUsage,
 		"audit --kinds mail":         exitUsage,
 		"audit --kinds uplinks":      exitUsage,
-		"audit --servers running --kinds messages,pushes": exitUsage,
-		"chat --gate tcp://127.0.0.1:1 --uid a --to b":    exitUsage,
-		"demo --gate tcp://127.0.0.1:1":                   exitUsage,
-		"keys init --keys-file nowhere/keys.json":         exitFailed,
-		"keys show-public --keys-file nowhere.json":       exitFailed,
+		"chat --gate tcp://127.0.0.1:1 --uid a --to b": exitUsage,
+		"demo --gate tcp://127.0.0.1:1":                exitUsage,
+		"keys init --keys-file nowhere/keys.json":      exitFailed,
+		"keys show-public --keys-file nowhere.json":    exitFailed,
 		fmt.Sprintf("standalone --data-dir %s --admin 127.0.0.1:0 --tls 127.0.0.1:0 --tcp %s", dir, taken.Addr()): exitAddressTaken,
 	} {
 		if got := run(t.Context(), strings.Fields(args), io.Discard); got != want {

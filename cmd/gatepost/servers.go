@@ -69,6 +69,7 @@ func (s *servers) add(cmd *cobra.Command, nodes int) {
 
 // openServers is a platform that a load runs against.
 type openServers struct {
+	named    *servers // the flags that named it
 	target   audit.Target
 	local    *platform.Platform // nil unless it was started for this run
 	backing  *platform.Backing  // what local stands on; nil: not known
@@ -123,7 +124,7 @@ func (s *servers) open(ctx context.Context) (*openServers, error) {
 		s.to.Gates = append(s.to.Gates, address)
 	}
 	t, err := auditTarget(s.to, s.domain)
-	return &openServers{target: t, others: others}, err
+	return &openServers{named: s, target: t, others: others}, err
 }
 
 // processesOf reads the values of --cpu.
@@ -161,7 +162,7 @@ func (s *servers) start(ctx context.Context) (*openServers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory for the servers: %w", err)
 	}
-	o := &openServers{dir: dir, keep: s.keep}
+	o := &openServers{named: s, dir: dir, keep: s.keep}
 	err = s.startIn(ctx, o, platform.Options{Binary: exe, Dir: dir, MySQL: s.mysql, Redis: s.redis, Kafka: s.kafka,
 		Set: []string{"gate.handshake_rate=0"}, // all clients have one address
 	})

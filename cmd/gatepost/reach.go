@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,8 +12,8 @@ import (
 )
 
 // runtime is what a platform in --data-dir tells of itself.
-func (o *opened) runtime(flag string) (app.Runtime, error) {
-	s := o.flags.servers
+func (o *openServers) runtime(flag string) (app.Runtime, error) {
+	s := o.named
 	if s.where != serversRunning {
 		return app.Runtime{}, usageError{fmt.Errorf("%s is needed for --servers %s", flag, s.where)}
 	}
@@ -20,8 +21,8 @@ func (o *opened) runtime(flag string) (app.Runtime, error) {
 }
 
 // topic is where the uplinks of the platform end; name is that of a platform that was not started here.
-func (o *opened) topic(name string) (audit.KafkaTopic, error) {
-	t := audit.KafkaTopic{Brokers: o.flags.servers.kafka, Name: name}
+func (o *openServers) topic(name string) (audit.KafkaTopic, error) {
+	t := audit.KafkaTopic{Brokers: o.named.kafka, Name: name}
 	switch {
 	case o.local != nil:
 		t = audit.KafkaTopic{Brokers: o.local.Brokers(), Name: o.local.Topic()}
@@ -39,15 +40,15 @@ func (o *opened) topic(name string) (audit.KafkaTopic, error) {
 }
 
 // appServer is an app-server of the platform; address and keyFile are of one that was not started here. The caller closes it.
-func (o *opened) appServer(address, keyFile string) (*audit.AppServer, error) {
+func (o *openServers) appServer(ctx context.Context, address, keyFile string) (*audit.AppServer, error) {
 	if o.local != nil {
-		key, err := o.local.AppKey(o.cmd.Context())
+		key, err := o.local.AppKey(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return audit.NewAppServer(o.local.Apps(), key, platform.Domain)
 	}
-	s := o.flags.servers
+	s := o.named
 	key, err := findAppKey(s.to.DataDir, s.domain, keyFile)
 	if err != nil {
 		return nil, err
