@@ -88,6 +88,16 @@ trap 'exit 143' TERM
 deploy/servers/up.sh --dir "$servers" mariadb redis kafka
 mkdir -p "$work"
 
+# measure: runs words. In the background, so that a signal is heard at once.
+measure() {
+	"$gatepost" "${words[@]}" --json >"$file.json" 2>"$file.log" </dev/null &
+	child=$!
+	local code=0
+	wait "$child" || code=$?
+	child=
+	return "$code"
+}
+
 failed=0 done=0 all=$((runs * ${#cases[@]})) begin=$SECONDS
 for ((run = 1; run <= runs; run++)); do
 	for name in "${cases[@]}"; do
@@ -97,12 +107,13 @@ for ((run = 1; run <= runs; run++)); do
 		file=$work/$place-$name.$run
 		done=$((done + 1))
 		say "$done of $all, $((SECONDS - begin)) s: run $run of $name: gatepost ${words[*]}"
-		# In the background, so that a signal is heard at once.
-		"$gatepost" "${words[@]}" --json >"$file.json" 2>"$file.log" </dev/null &
-		child=$!
 		code=0
-		wait "$child" || code=$?
-		child=
+		measure || code=$?
+		if ((code)) && [[ ! -s $file.json ]]; then # servers did not start, most likely for a port that another program took meanwhile
+			say "run $run of $name gave no result, it is tried once more: $(tail -n 1 "$file.log")"
+			code=0
+			measure || code=$?
+		fi
 		if ((code)); then
 			failed=$((failed + 1))
 			say "run $run of $name ended with $code:"

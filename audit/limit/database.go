@@ -26,6 +26,7 @@ type Database struct {
 	db      *sql.DB
 	drop    func(context.Context) error
 	rows    *rows
+	try     time.Duration // of one plan, each time
 	best    Plan
 }
 
@@ -84,7 +85,7 @@ func openMySQL(ctx context.Context, cfg *mysql.Config, size int) (*Database, err
 	if err != nil {
 		return nil, err
 	}
-	d := &Database{dialect: migrations.MySQL, db: sql.OpenDB(readCommitted{c}), rows: newRows(users, size)}
+	d := &Database{dialect: migrations.MySQL, db: sql.OpenDB(readCommitted{c}), rows: newRows(users, size), try: tryTime}
 	d.db.SetMaxOpenConns(16)
 	d.db.SetMaxIdleConns(16)
 	return d, d.prepare(ctx)
@@ -112,7 +113,7 @@ func OpenSQLite(ctx context.Context, dir string, size int) (*Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("limit: %w", err)
 	}
-	d := &Database{dialect: migrations.SQLite, db: sql.OpenDB(c), rows: newRows(users, size), drop: func(context.Context) error { return nil }}
+	d := &Database{dialect: migrations.SQLite, db: sql.OpenDB(c), rows: newRows(users, size), try: tryTime, drop: func(context.Context) error { return nil }}
 	d.db.SetMaxOpenConns(1)
 	d.db.SetMaxIdleConns(1)
 	if err := d.prepare(ctx); err != nil {
@@ -148,7 +149,7 @@ type Rate struct {
 	Took time.Duration
 }
 
-// Each plan is tried twice, for tryTime each, with the others between: what else the machine does must not decide.
+// Each plan is tried twice, with the others between: what else the machine does must not decide.
 const (
 	tryTime  = 400 * time.Millisecond
 	tryTimes = 2
@@ -161,7 +162,7 @@ func (d *Database) FindPlan(ctx context.Context, tell func(Rate)) (Plan, error) 
 	}
 	var best Rate
 	try := func(p Plan) error {
-		r, err := d.Cycle(ctx, p, tryTime)
+		r, err := d.Cycle(ctx, p, d.try)
 		if err != nil {
 			return err
 		}
@@ -175,7 +176,7 @@ func (d *Database) FindPlan(ctx context.Context, tell func(Rate)) (Plan, error) 
 	if d.dialect == migrations.SQLite {
 		lanes = lanes[:1] // it has one writer
 	}
-	if _, err := d.Cycle(ctx, Plan{Batch: 256, Lanes: lanes[len(lanes)-1]}, tryTime); err != nil { // warm
+	if _, err := d.Cycle(ctx, Plan{Batch: 256, Lanes: lanes[len(lanes)-1]}, d.try); err != nil { // warm
 		return Plan{}, err
 	}
 	for range tryTimes {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"runtime/pprof"
 	"time"
 
 	"github.com/gatepost/gatepost/audit"
@@ -44,12 +45,14 @@ type benchFlags struct {
 
 	limit     bool // measure a part alone too
 	limitTime time.Duration
+	profile   string // file; "": none
 }
 
 // add adds the flags that every load has.
 func (f *benchFlags) add(cmd *cobra.Command) {
 	f.servers.add(cmd, 1)
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print the result as JSON")
+	cmd.Flags().StringVar(&f.profile, "cpu-profile", "", "file for a CPU profile of this process, the load, from its begin to its end")
 }
 
 // addTimes adds those of a load that goes on for a time.
@@ -94,7 +97,11 @@ type opened struct {
 	flags *benchFlags
 	cmd   *cobra.Command
 	alone *parts
+	stop  func() error // ends the profile
 }
+
+// Close ends all that open began.
+func (o *opened) Close() error { return errors.Join(o.stop(), o.openServers.Close()) }
 
 // open checks the flags, finds or starts the platform and connects the load with it. The caller closes it.
 func (f *benchFlags) open(cmd *cobra.Command) (*opened, error) {
@@ -111,7 +118,29 @@ func (f *benchFlags) open(cmd *cobra.Command) (*opened, error) {
 	}
 	f.load.Servers = o.processes()
 	f.load.Progress = progressTo(cmd.ErrOrStderr())
-	return &opened{openServers: o, flags: f, cmd: cmd, alone: f.parts(o, cmd)}, nil
+	stop, err := profileTo(f.profile)
+	if err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return &opened{openServers: o, flags: f, cmd: cmd, alone: f.parts(o, cmd), stop: stop}, nil
+}
+
+// profileTo begins a CPU profile of this process; without a path it does nothing.
+func profileTo(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return file.Close()
+	}, nil
 }
 
 // print completes a result and prints it; an error when its verdict is FAIL.
