@@ -56,7 +56,7 @@ type logins struct {
 	prefix string
 	begin  time.Time
 	known  chan *person // who may log in; nil: new users only
-	next   atomic.Int64 // number of the next new user, or of the connection
+	next   atomic.Int64 // number of the next new user
 
 	window window
 	times  *histogram
@@ -162,7 +162,7 @@ func (l *logins) attempt(ctx context.Context) {
 
 // once logs p in and leaves.
 func (l *logins) once(ctx context.Context, p *person, pull bool) error {
-	c, err := l.dialer.open(ctx, int(l.next.Load()))
+	c, err := l.dialer.open(ctx, int(l.tried.Load()))
 	if err != nil {
 		return err
 	}
