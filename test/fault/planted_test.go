@@ -61,8 +61,8 @@ func TestAuditFindsWhatIsPlantedInTheDatabase(t *testing.T) {
 			defer cancel()
 			report, err := audit.Run(ctx, audit.Config{
 				Dial: dial, Seed: 1, Domain: platform.Domain, Users: 8, Classes: []audit.Class{1, 2}, Traffic: audit.Mixed, Window: 16, Size: 100,
-				Pause: 2 * time.Millisecond, Duration: 4 * time.Second, Away: 0.5, Steady: time.Second, Settle: 4 * time.Second,
-				Faults: []audit.Fault{statement{db, tt.sql}}, FaultEvery: 100 * time.Millisecond,
+				Pause: 2 * time.Millisecond, Duration: 2 * time.Second, Away: 0.5, Steady: time.Second, Settle: 2 * time.Second,
+				Faults: []audit.Fault{statement{db, tt.sql}}, FaultEvery: 50 * time.Millisecond,
 			})
 			if err != nil {
 				t.Fatal(err)
