@@ -80,6 +80,20 @@ func OpenMySQL(ctx context.Context, dsn string, size int) (*Database, error) {
 	return d, nil
 }
 
+// OpenMySQLIn measures in the database that dsn names, beside the rows that are in it already, and removes its own only.
+func OpenMySQLIn(ctx context.Context, dsn string, size int) (*Database, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil || cfg.DBName == "" {
+		return nil, errors.New("limit: the data source name does not parse, or names no database")
+	}
+	cfg.ParseTime = true
+	d, err := openMySQL(ctx, cfg, size)
+	if err != nil {
+		return nil, fmt.Errorf("limit: %w", err)
+	}
+	return d, nil
+}
+
 func openMySQL(ctx context.Context, cfg *mysql.Config, size int) (*Database, error) {
 	c, err := mysql.NewConnector(cfg)
 	if err != nil {
@@ -88,6 +102,7 @@ func openMySQL(ctx context.Context, cfg *mysql.Config, size int) (*Database, err
 	d := &Database{dialect: migrations.MySQL, db: sql.OpenDB(readCommitted{c}), rows: newRows(users, size), try: tryTime}
 	d.db.SetMaxOpenConns(16)
 	d.db.SetMaxIdleConns(16)
+	d.drop = func(context.Context) error { return nil }
 	return d, d.prepare(ctx)
 }
 
@@ -122,9 +137,14 @@ func OpenSQLite(ctx context.Context, dir string, size int) (*Database, error) {
 	return d, nil
 }
 
-// prepare makes the tables and the receivers. It closes the pool when it fails.
+// prepare makes the tables and the receivers, and removes what a run that was killed has left. It closes the pool when it fails.
 func (d *Database) prepare(ctx context.Context) error {
 	err := migrations.Up(ctx, d.dialect, d.db)
+	for _, table := range []string{"inbox", "device_mask"} { // by inbox_owner and PRIMARY
+		if err == nil {
+			_, err = d.db.ExecContext(ctx, "DELETE FROM "+table+" WHERE domain = ?", domain)
+		}
+	}
 	for u := 0; u < users && err == nil; u++ {
 		_, err = d.db.ExecContext(ctx, "INSERT INTO device_mask (domain, uid, mask) VALUES (?, ?, 2)", domain, fmt.Sprintf("limit-%d", u))
 	}

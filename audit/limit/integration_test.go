@@ -128,6 +128,19 @@ func TestRealRowsRestOverRuns(t *testing.T) {
 			t.Errorf("%d rows for %d users, at least %d each", rows, users, least)
 		}
 	}
+	beside, err := OpenMySQLIn(ctx, dsn, 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := beside.Cycle(ctx, Plan{Batch: 16, Lanes: 2}, 50*time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	if n := beside.count(t); int64(n) != r.Rows {
+		t.Errorf("%d rows rest after a cycle beside them", n)
+	}
+	if err := beside.Close(); err != nil {
+		t.Error(err)
+	}
 	r.Rows = 100
 	if err := r.Fill(ctx, func(int64) {}); err == nil || !strings.Contains(err.Error(), "more than 100") {
 		t.Errorf("%v", err)

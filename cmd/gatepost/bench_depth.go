@@ -9,6 +9,7 @@ import (
 	"github.com/gatepost/gatepost/audit/bench"
 	"github.com/gatepost/gatepost/audit/limit"
 	"github.com/gatepost/gatepost/audit/platform"
+	"github.com/spf13/cobra"
 )
 
 // databaseName is what --depth-database may be.
@@ -40,9 +41,8 @@ const pulledUsers = 200
 // deepen puts rows into the inbox of users who are away, and times a pull of 100 for some of them; nil: there are too few rows for it.
 func (o *opened) deepen(rows int64) (*bench.Latency, error) {
 	r := limit.Resting{DSN: o.database, Domain: platform.Domain, Rows: rows, Size: o.flags.load.Size}
-	err := r.Fill(o.cmd.Context(), func(n int64) {
-		fmt.Fprintf(o.cmd.ErrOrStderr(), "depth      %d of %d rows\n", n, rows)
-	})
+	err := fill(o.cmd, r)
+	o.alone.deep = o.database
 	if err != nil || rows < limit.RowsPerUser {
 		return nil, err
 	}
@@ -51,4 +51,25 @@ func (o *opened) deepen(rows int64) (*bench.Latency, error) {
 		uids[i] = r.UID(int64(i) * r.Users() / int64(len(uids)))
 	}
 	return bench.Pulls(o.cmd.Context(), o.target, uids)
+}
+
+// fill puts in what is missing, and tells how far it is.
+func fill(cmd *cobra.Command, r limit.Resting) error {
+	return r.Fill(cmd.Context(), func(n int64) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "depth      %d of %d rows\n", n, r.Rows)
+	})
+}
+
+// waiting makes a database with waiting rows on the server that dsn names: name, which stays, or one that drop removes.
+func waiting(cmd *cobra.Command, dsn, name string, rows int64, size int) (deep string, drop func() error, err error) {
+	drop = func() error { return nil }
+	if name != "" {
+		deep, err = limit.KeptDatabase(cmd.Context(), dsn, name)
+	} else {
+		deep, drop, err = platform.CreateDatabase(cmd.Context(), dsn, "gatepost_bench")
+	}
+	if err != nil {
+		return "", func() error { return nil }, err
+	}
+	return deep, drop, fill(cmd, limit.Resting{DSN: deep, Domain: platform.Domain, Rows: rows, Size: size})
 }

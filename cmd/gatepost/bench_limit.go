@@ -18,6 +18,7 @@ import (
 // parts are what a platform stands on, to be measured alone.
 type parts struct {
 	mysql    string   // DSN with the right to create databases; "": SQLite
+	deep     string   // DSN of a database with waiting rows, beside which is measured; "": in one of its own
 	dir      string   // for SQLite
 	kafka    []string // brokers; nil: there are none
 	known    bool     // whether mysql and dir say where the database is
@@ -81,6 +82,8 @@ func (p *parts) close() error {
 func (p *parts) open(ctx context.Context) (_ *limit.Database, err error) {
 	switch {
 	case p.database != nil:
+	case p.deep != "":
+		p.database, err = limit.OpenMySQLIn(ctx, p.deep, p.size)
 	case p.mysql != "":
 		p.database, err = limit.OpenMySQL(ctx, p.mysql, p.size)
 	case p.known:
@@ -182,16 +185,19 @@ func limitWire(batch int) aPart {
 
 // limits is the result of bench limit.
 type limits struct {
-	Bench   string         `json:"bench"`
-	Commit  string         `json:"commit,omitempty"`
-	Machine bench.Machine  `json:"machine"`
-	Command []string       `json:"command,omitempty"`
-	Limits  []*bench.Limit `json:"limits"`
+	Bench   string        `json:"bench"`
+	Commit  string        `json:"commit,omitempty"`
+	Machine bench.Machine `json:"machine"`
+	Command []string      `json:"command,omitempty"`
+
+	DepthRows int64          `json:"depth_rows,omitempty"`
+	Limits    []*bench.Limit `json:"limits"`
 }
 
 func benchLimitCommand() *cobra.Command {
 	p := &parts{known: true}
-	var backing string
+	var backing, depthDatabase string
+	var depth int64
 	var rate float64
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -199,13 +205,20 @@ func benchLimitCommand() *cobra.Command {
 		Short: "Measure what the database, Kafka and the wire do alone",
 		Long: `The parts below the platform alone, on this machine, with rows, records and frames like the platform's: the database inserts and removes rows in
 the batches that prove fastest (SQLite in a temporary directory, or the MySQL or MariaDB that is named), commits rows that come at --rate, sarama
-produces into Kafka when one is named, and sealed frames go over loopback. No platform is started.`,
+produces into Kafka when one is named, and sealed frames go over loopback. With --depth so many rows wait in the same table meanwhile. No platform
+is started.`,
 		Example: `  gatepost bench limit
   gatepost bench limit --backing .cache/servers/bench --json
   gatepost bench limit --mysql 'root@tcp(127.0.0.1:3306)/' --kafka 127.0.0.1:9092`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if p.took <= 0 || p.size < 1 || rate <= 0 {
+			deep := cmd.Flags().Changed("depth")
+			switch {
+			case p.took <= 0 || p.size < 1 || rate <= 0:
 				return usageError{errors.New("--duration, --size and --rate must be above zero")}
+			case deep && (depth < 0 || backing == "" && p.mysql == ""):
+				return usageError{errors.New("--depth must not be negative and is for --backing or --mysql")}
+			case depthDatabase != "" && (!deep || !databaseName.MatchString(depthDatabase)):
+				return usageError{errors.New("--depth-database is for --depth, and has letters, digits and underscores, at most 64")}
 			}
 			if backing != "" {
 				if p.mysql != "" || len(p.kafka) > 0 {
@@ -227,13 +240,19 @@ produces into Kafka when one is named, and sealed frames go over loopback. No pl
 			if p.dir, err = os.MkdirTemp("", "gatepost-limit-"); err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, p.close(), os.RemoveAll(p.dir)) }()
+			drop := func() error { return nil }
+			defer func() { err = errors.Join(err, p.close(), drop(), os.RemoveAll(p.dir)) }()
+			if deep {
+				if p.deep, drop, err = waiting(cmd, p.mysql, depthDatabase, depth, p.size); err != nil {
+					return err
+				}
+			}
 			measure := []aPart{limitDatabase, limitCommits(rate)}
 			if len(p.kafka) > 0 {
 				measure = append(measure, limitKafka)
 			}
 			measure = append(measure, limitWire(1), limitWire(16))
-			out := limits{Bench: "limit", Commit: bench.ThisCommit(), Machine: bench.ThisMachine(), Command: commandLine(os.Args)}
+			out := limits{Bench: "limit", DepthRows: depth, Commit: bench.ThisCommit(), Machine: bench.ThisMachine(), Command: commandLine(os.Args)}
 			for _, part := range measure {
 				l, err := part(cmd.Context(), p)
 				if err != nil {
@@ -253,6 +272,8 @@ produces into Kafka when one is named, and sealed frames go over loopback. No pl
 	cmd.Flags().StringVar(&backing, "backing", "", "directory of the servers that deploy/servers/up.sh has started")
 	cmd.Flags().StringVar(&p.mysql, "mysql", "", "data source name of a MySQL or MariaDB with the right to create databases (default: SQLite)")
 	cmd.Flags().StringSliceVar(&p.kafka, "kafka", nil, "Kafka brokers, host:port (default: none is measured)")
+	cmd.Flags().Int64Var(&depth, "depth", 0, "with --backing or --mysql: rows that wait in the same table")
+	cmd.Flags().StringVar(&depthDatabase, "depth-database", "", "with --depth: name of a database that keeps them (default: one of this run)")
 	cmd.Flags().IntVar(&p.size, "size", 200, "bytes of content")
 	cmd.Flags().DurationVar(&p.took, "duration", 5*time.Second, "how long to measure each")
 	cmd.Flags().Float64Var(&rate, "rate", 1000, "rows a second whose commits are timed")
