@@ -5,7 +5,7 @@
 #   RUNS (3)                     how often each case runs
 #   DURATION (10s)               what of each load is measured
 #   IDLE_WAIT (150s)             between the last login and the reading of memory in the case idle
-#   DEPTH (10000000)             rows that wait in the case depth; they are made once, in some minutes
+#   DEPTH (10000000)             rows that wait in the cases limit-depth and depth; they are made once, in some minutes
 #   RATES (500,1000,2000,4000,8000,12000,16000)   of the picture
 #   OUT (docs/bench/DATE-COMMIT.md), GATEPOST (bin/gatepost), GATEPOST_MARIADB_POOL (4G, or 1G on less than 12 GiB)
 #   KEEP=1                       leaves the servers and what they wrote
@@ -27,8 +27,8 @@ die() { say "$*"; exit 1; }
 
 # The goal's load: 200 pairs, 8 messages in flight each, 200 bytes.
 c2c=(bench c2c --pairs 200 --window 8 --size 200)
-# The order is that of the page.
-list=(limit c2c-cluster c2c-standalone latency curve s2c-online s2c-durable c2s login login-new idle depth delay-0ms delay-1ms delay-5ms delay-20ms)
+# The order is that of the page. The rows that wait are made in limit-depth, and have settled on the disk when depth runs.
+list=(limit c2c-cluster c2c-standalone latency curve s2c-online s2c-durable c2s login login-new limit-depth idle depth delay-0ms delay-1ms delay-5ms delay-20ms)
 
 # command_of CASE: the words of the command, a line each.
 command_of() {
@@ -45,6 +45,7 @@ command_of() {
 	login) set -- bench login "${on[@]}" --users 2000 --pull --duration "$duration" ;;
 	login-new) set -- bench login "${on[@]}" --duration "$duration" ;;
 	idle) set -- bench idle "${on[@]}" --connections 9000 --wait "${IDLE_WAIT:-150s}" ;;
+	limit-depth) set -- bench limit "${on[@]}" --depth "$depth" --depth-database gatepost_bench_depth ;;
 	depth) set -- "${c2c[@]}" "${on[@]}" --duration "$duration" --depth "$depth" --depth-database gatepost_bench_depth ;;
 	delay-*) set -- "${c2c[@]}" "${on[@]}" --window 64 --duration "$duration" --commit-delay "${1#delay-}" ;;
 	*) return 1 ;;

@@ -110,6 +110,7 @@ Of a platform that was not started here, --kafka and --topic say where its uplin
 				return err
 			}
 			b.Load, b.Topic = f.load, where
+			o.alone.users, o.alone.inFlight = b.Clients, b.Clients*f.load.Window
 			r, err := o.beside(limitKafka, b.Run, func(r *bench.Result) float64 { return *r.AcceptedPerS })
 			if err != nil {
 				return err

@@ -24,6 +24,8 @@ type parts struct {
 	known    bool     // whether mysql and dir say where the database is
 	servers  []audit.Server
 	size     int
+	users    int // of the records; 0: 200
+	inFlight int // records without an outcome, as the load has them; 0: 20,000
 	took     time.Duration
 	progress io.Writer
 	database *limit.Database // opened when it is needed first
@@ -157,7 +159,7 @@ func limitKafka(ctx context.Context, p *parts) (*bench.Limit, error) {
 	l := &bench.Limit{What: "kafka", How: "sarama's AsyncProducer, idempotent, acknowledged by all in-sync replicas"}
 	var err error
 	l.ClientCPUUS, l.ServerCPU, err = bench.Cost(kafka, func() (n uint64, err error) {
-		l.PerS, n, err = limit.Kafka{Brokers: p.kafka, Size: p.size}.Produce(ctx, p.took)
+		l.PerS, n, err = limit.Kafka{Brokers: p.kafka, Size: p.size, Users: p.users, InFlight: p.inFlight}.Produce(ctx, p.took)
 		return n, err
 	})
 	if err == nil {
