@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Starts a MariaDB, a Redis and a Kafka of its own, audits a cluster over them under faults, and prints the verdict.
 #   deploy/audit.sh [FLAGS OF gatepost audit…]
-# Without --duration or --messages the traffic lasts 60 s, without --seed the seed is new; it stands in the report.
+# Without --duration or --messages the traffic lasts 60 s, without --fault-every a fault comes about every second, without --seed the seed is
+# new; it stands in the report.
 # Exit code 0: PASS. Otherwise the servers are stopped and what they wrote stays. Environment: GATEPOST (bin/gatepost).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,7 +13,7 @@ servers=.cache/servers/audit
 # Servers of others, to which these would point, are not to be killed.
 unset GATEPOST_TEST_MYSQL GATEPOST_TEST_REDIS GATEPOST_TEST_REDIS_CLUSTER GATEPOST_TEST_KAFKA
 
-defaults=(--seed "$(date +%s)")
+defaults=(--seed "$(date +%s)" --fault-every 1s)
 case " $* " in
 *' --duration'[\ =]* | *' --messages'[\ =]*) ;;
 *) defaults+=(--duration 60s) ;;

@@ -196,7 +196,8 @@ func (a *auditing) run(ctx context.Context, out, progress io.Writer) (err error)
 		o.keep = o.keep || ctx.Err() == nil
 		return err
 	}
-	r := auditReport{Command: os.Args, Commit: bench.ThisCommit(), Machine: bench.ThisMachine(), Seconds: result.Loaded.Seconds(),
+	r := auditReport{Bench: "audit", Command: commandLine(os.Args), Commit: bench.ThisCommit(), Machine: bench.ThisMachine(), Platform: a.kind(),
+		Kinds: a.kinds, Seconds: result.Loaded.Seconds(),
 		AcceptedPerS: float64(result.Verdict.Accepted) / result.Loaded.Seconds(), FaultCounts: audit.FaultCounts(result.Faults), Report: result}
 	if result.Verdict.Accepted == 0 {
 		o.keep = true
@@ -211,9 +212,12 @@ var errNothing = errors.New("nothing was accepted: there is nothing to judge")
 
 // auditReport is what `gatepost audit` prints.
 type auditReport struct {
-	Command      []string       `json:"command"`
+	Bench        string         `json:"bench"` // "audit", as the benches name themselves
 	Commit       string         `json:"commit,omitempty"`
 	Machine      bench.Machine  `json:"machine"`
+	Command      []string       `json:"command"`
+	Platform     string         `json:"platform"`
+	Kinds        []string       `json:"kinds"`
 	Seconds      float64        `json:"seconds"`        // of the traffic
 	AcceptedPerS float64        `json:"accepted_per_s"` // messages, uplinks and pushes, over the time of the traffic
 	FaultCounts  map[string]int `json:"fault_counts,omitempty"`
@@ -223,8 +227,8 @@ type auditReport struct {
 // String is the report for people.
 func (r auditReport) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, traffic for %.1f s, settled and checked after %.1f s; %.0f accepted in a second; %d shown only after a pull at the end\n",
-		r.Seed, r.Seconds, r.Took.Seconds(), r.AcceptedPerS, r.Nudged)
+	fmt.Fprintf(&b, "%s to %s, seed %d, traffic for %.1f s, settled and checked after %.1f s; %.0f accepted in a second; %d shown only after a pull at the end\n",
+		strings.Join(r.Kinds, ", "), r.Platform, r.Seed, r.Seconds, r.Took.Seconds(), r.AcceptedPerS, r.Nudged)
 	if len(r.Faults) > 0 {
 		fmt.Fprintf(&b, "%d faults: %s\n", len(r.Faults), audit.CountedFaults(r.Faults))
 	}
