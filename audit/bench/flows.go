@@ -117,6 +117,8 @@ func (b *Load) run(ctx context.Context, cfg audit.Config, r *Result) error {
 	if err := b.defaults(); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var w window
 	ack, delivery, lag := newHistogram(), newHistogram(), newHistogram()
 	record := func(h *histogram, atNS, nowNS int64) {
