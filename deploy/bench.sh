@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All benches, RUNS times, taking turns, on servers that are started for them; a page with every run and a picture in docs/bench.
+# All benches, RUNS times, taking turns, on servers that are started for them; a page with every run and pictures in docs/bench.
 #   deploy/bench.sh [CASE…]      cases: see list below; all of them when none is named
 # Environment:
 #   RUNS (3)                     how often each case runs

@@ -18,6 +18,12 @@ type series struct {
 	points map[float64][]float64 // x → a value for each run
 }
 
+func newSeries(name, color string) series {
+	return series{name: name, color: color, points: map[float64][]float64{}}
+}
+
+func (s series) add(x, y float64) { s.points[x] = append(s.points[x], y) }
+
 // panel is one field of a chart.
 type panel struct {
 	title  string

@@ -152,7 +152,8 @@ func (r *Report) goalTable() string {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", g.work, g.goal, every, middle, reached)
 	}
 	for _, c := range comparisons {
-		with, without := r.compared(c)
+		runs, plain := r.compared(c)
+		with, without := removedOf(runs), removedOf(plain)
 		if len(with) == 0 || len(without) == 0 {
 			fmt.Fprintf(&b, "| %s | %s | – | – | not measured |\n", c.work, c.goal)
 			continue
@@ -163,21 +164,34 @@ func (r *Report) goalTable() string {
 	return b.String()
 }
 
-// compared are the rates of the runs that c is about, and of those that differ from them in nothing else.
-func (r *Report) compared(c comparison) (with, without []float64) {
+// compared are the runs of c2c on a cluster that c is about, and those that differ from them in nothing else.
+func (r *Report) compared(c comparison) (with, without []*Result) {
 	pairs, window := 0, 0
 	for _, run := range r.all() {
-		if run.Bench == "c2c" && run.cluster() && run.RatePerS == 0 && run.RemovedPerS != nil && c.with(run) {
-			with = append(with, *run.RemovedPerS)
+		if run.free() && c.with(run) {
+			with = append(with, run)
 			pairs, window = run.Pairs, run.Window
 		}
 	}
 	for _, run := range r.all() {
-		if run.Bench == "c2c" && run.cluster() && run.RatePerS == 0 && run.RemovedPerS != nil && run.plain() && run.Pairs == pairs && run.Window == window {
-			without = append(without, *run.RemovedPerS)
+		if run.free() && run.plain() && run.Pairs == pairs && run.Window == window {
+			without = append(without, run)
 		}
 	}
 	return with, without
+}
+
+// free reports whether r is c2c on a cluster, as fast as the windows let it.
+func (r *Result) free() bool {
+	return r.Bench == "c2c" && r.cluster() && r.RatePerS == 0 && r.RemovedPerS != nil
+}
+
+// removedOf are the rates of runs.
+func removedOf(runs []*Result) (out []float64) {
+	for _, r := range runs {
+		out = append(out, *r.RemovedPerS)
+	}
+	return out
 }
 
 func (g goal) judge(runs []*Result) (every, middle, reached string) {

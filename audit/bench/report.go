@@ -120,29 +120,75 @@ func (r *Report) made() (commit string, machine Machine) {
 	return commit, machine
 }
 
-// Picture is rate and latency against load, of one case at several fixed rates; "" when there is none.
-func (r *Report) Picture() string {
+// Picture is a chart of the page.
+type Picture struct {
+	Name  string // of its file, without the page's
+	Title string
+	SVG   string
+}
+
+// Pictures are those for which there are runs.
+func (r *Report) Pictures() (out []Picture) {
+	for _, p := range []Picture{
+		{Name: "load", Title: "Rate and times against load", SVG: r.loadPicture()},
+		{Name: "delay", Title: "Rate against the time of a commit", SVG: r.delayPicture()},
+	} {
+		if p.SVG != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// loadPicture is rate and times against load, of one case at several fixed rates; "" when there is none.
+func (r *Report) loadPicture() string {
 	rate := panel{title: "messages removed a second (dashed: what was offered)", same: true}
 	times := panel{title: "milliseconds from when a message was meant to be sent", log: true}
-	removed := series{name: "removed", color: "#1b6ac9", points: map[float64][]float64{}}
-	ack50, ack99 := series{name: "accepted p50", color: "#1b6ac9", points: map[float64][]float64{}}, series{name: "accepted p99", color: "#c9431b", points: map[float64][]float64{}}
-	shown99 := series{name: "shown p99", color: "#7a4fb5", dashed: true, points: map[float64][]float64{}}
+	removed := newSeries("removed", "#1b6ac9")
+	ack50, ack99, shown99 := newSeries("accepted p50", "#1b6ac9"), newSeries("accepted p99", "#c9431b"), newSeries("shown p99", "#7a4fb5")
+	shown99.dashed = true
 	curve := r.curve()
 	for _, run := range curve {
 		x := run.RatePerS
-		removed.points[x] = append(removed.points[x], *run.RemovedPerS)
-		ack50.points[x] = append(ack50.points[x], run.Ack.P50)
-		ack99.points[x] = append(ack99.points[x], run.Ack.P99)
-		shown99.points[x] = append(shown99.points[x], run.Delivery.P99)
+		removed.add(x, *run.RemovedPerS)
+		ack50.add(x, run.Ack.P50)
+		ack99.add(x, run.Ack.P99)
+		shown99.add(x, run.Delivery.P99)
 	}
 	if len(removed.points) < 2 {
 		return ""
 	}
 	rate.series = []series{removed}
 	times.series = []series{ack50, ack99, shown99}
+	return chart(r.chartTitle("Durable c2c", curve[0]), "messages offered a second", []panel{rate, times})
+}
+
+// delayPicture is the rate of c2c against how much longer commits take; "" without such runs.
+func (r *Report) delayPicture() string {
+	removed := newSeries("removed", "#1b6ac9")
+	delayed, _ := r.compared(comparison{with: func(run *Result) bool { return run.DelayMS > 0 }})
+	var one *Result
+	for _, run := range delayed {
+		one = run
+		removed.add(run.DelayMS, *run.RemovedPerS)
+	}
+	if one == nil {
+		return ""
+	}
+	_, plain := r.compared(comparison{with: func(run *Result) bool { return run == one }})
+	for _, run := range plain {
+		removed.add(0, *run.RemovedPerS)
+	}
+	if len(removed.points) < 2 {
+		return ""
+	}
+	return chart(r.chartTitle(fmt.Sprintf("Durable c2c, %d pairs, %d in flight each", one.Pairs, one.Window), one), "milliseconds that a commit takes longer",
+		[]panel{{title: "messages removed a second", series: []series{removed}}})
+}
+
+func (r *Report) chartTitle(what string, run *Result) string {
 	commit, machine := r.made()
-	return chart(fmt.Sprintf("Durable c2c, %s, %d cores, commit %s: every run, lines through the medians", curve[0].Platform, machine.Cores, commit),
-		"messages offered a second", []panel{rate, times})
+	return fmt.Sprintf("%s, %s, %d cores, commit %s: every run, lines through the medians", what, run.Platform, machine.Cores, commit)
 }
 
 // curve are the runs at fixed rates of the case that has most rates.

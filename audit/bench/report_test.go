@@ -60,9 +60,9 @@ func TestReportShowsEveryRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &Report{Cases: cases, Notes: []string{"MariaDB flushes at commit."}, Date: "2026-01-31"}
-	page := r.Markdown("x.svg")
+	page := r.Markdown("x-")
 	for _, want := range []string{
-		"# Figures of 2026-01-31", "MariaDB flushes at commit.", "![rate and times against load](x.svg)", "### c2c cluster", "    gatepost bench c2c --mysql 'a b'",
+		"# Figures of 2026-01-31", "MariaDB flushes at commit.", "![rate and times against load](x-load.svg)", "### c2c cluster", "    gatepost bench c2c --mysql 'a b'",
 		"| 1 | cluster of 1+1 | 15,000 |", "| 3 | cluster of 1+1 | 9,000 |", "100.0 (gate 1 50.0, mariadb 50.0)", "| wire | 170,000 |", "No result: 40-idle.1.json",
 		"removed 15,000, 13,000, 9,000/s; of the database 50.0, 45.0, 30.0 %; CPU 100, 110, 140 µs | 13,000/s; 45.0 %; 110 µs | yes |",
 		"p50 1.0, 1.0 ms; p99 9.0, 12.0 ms | 1.0 ms; 10.5 ms | **no** |", "not measured",
@@ -103,9 +103,27 @@ func TestGoalsCompareWithAndWithout(t *testing.T) {
 	}
 }
 
-func TestPictureIsXML(t *testing.T) {
+func TestPicturesAreXML(t *testing.T) {
+	slow, slower := c2cRun(9000, 0.5, 100), c2cRun(6000, 0.5, 100)
+	slow.DelayMS, slower.DelayMS = 5, 20
 	r := &Report{Cases: []Case{{Runs: []*Result{latencyRun(500, 4), latencyRun(1000, 9), latencyRun(16000, 900), latencyRun(16000, 0.02)}}}}
-	svg := r.Picture()
+	if p := r.Pictures(); len(p) != 1 || p[0].Name != "load" {
+		t.Fatalf("%d pictures", len(p))
+	}
+	r.Cases = append(r.Cases, Case{Runs: []*Result{c2cRun(10000, 0.5, 100), c2cRun(11000, 0.5, 100), slow, slower}})
+	pictures := r.Pictures()
+	if len(pictures) != 2 || pictures[1].Name != "delay" {
+		t.Fatalf("%d pictures", len(pictures))
+	}
+	checkPicture(t, pictures[0].SVG, 4*4) // a dot for each run in each line
+	checkPicture(t, pictures[1].SVG, 4)
+	if got := (&Report{Cases: []Case{{Runs: []*Result{latencyRun(500, 4), c2cRun(1, 1, 1)}}}}).Pictures(); got != nil {
+		t.Error("a picture of one rate")
+	}
+}
+
+func checkPicture(t *testing.T, svg string, want int) {
+	t.Helper()
 	dec := xml.NewDecoder(strings.NewReader(svg))
 	circles := 0
 	for {
@@ -120,14 +138,11 @@ func TestPictureIsXML(t *testing.T) {
 			circles++
 		}
 	}
-	if circles != 4*4 {
-		t.Errorf("%d dots, one for each run in each line is 16", circles)
+	if circles != want {
+		t.Errorf("%d dots, not %d", circles, want)
 	}
 	if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
 		t.Error("a place is no number")
-	}
-	if (&Report{Cases: []Case{{Runs: []*Result{latencyRun(500, 4)}}}}).Picture() != "" {
-		t.Error("a picture of one rate")
 	}
 }
 

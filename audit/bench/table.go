@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Markdown is the page: goals, every run, the commands. picture is the file of the picture beside it; "": there is none.
-func (r *Report) Markdown(picture string) string {
+// Markdown is the page: goals, pictures, every run and its command. The files of the pictures begin with prefix.
+func (r *Report) Markdown(prefix string) string {
 	var b strings.Builder
 	commit, machine := r.made()
 	fmt.Fprintf(&b, "# Figures of %s\n\nCommit %s. %s.\n\n", r.Date, commit, machine)
@@ -18,8 +18,8 @@ func (r *Report) Markdown(picture string) string {
 		fmt.Fprintf(&b, "\n%s\n", note)
 	}
 	fmt.Fprintf(&b, "\n## Goals\n\n%s\nReached is said of the median of the runs, and only when every verdict is PASS.\n", r.goalTable())
-	if picture != "" {
-		fmt.Fprintf(&b, "\n## Rate and times against load\n\n![rate and times against load](%s)\n", picture)
+	for _, p := range r.Pictures() {
+		fmt.Fprintf(&b, "\n## %s\n\n![%s](%s%s.svg)\n", p.Title, strings.ToLower(p.Title), prefix, p.Name)
 	}
 	b.WriteString("\n## Every run\n")
 	for _, c := range r.Cases {
