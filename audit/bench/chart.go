@@ -67,7 +67,7 @@ func chart(title, xName string, panels []panel) string {
 	for i, p := range panels {
 		d.panel(p, float64(marginTop+i*(panelHeight+panelGap)))
 	}
-	d.text(marginLeft+d.width()/2, float64(height)-6, "middle", "#333", xName)
+	d.text(marginLeft+d.width()/2, float64(height)-6, "middle", "#333", xName+" (dots: every run, lines: medians)")
 	d.WriteString("</svg>\n")
 	return d.String()
 }

@@ -188,7 +188,7 @@ func (r *Report) delayPicture() string {
 
 func (r *Report) chartTitle(what string, run *Result) string {
 	commit, machine := r.made()
-	return fmt.Sprintf("%s, %s, %d cores, commit %s: every run, lines through the medians", what, run.Platform, machine.Cores, commit)
+	return fmt.Sprintf("%s, %s, %d cores, commit %s", what, run.Platform, machine.Cores, commit)
 }
 
 // curve are the runs at fixed rates of the case that has most rates.
