@@ -86,6 +86,9 @@ func (f *benchFlags) check() error {
 	if f.duration && (f.load.Duration <= 0 || f.load.Warmup < 0) {
 		return usageError{errors.New("--duration must be above zero and --warmup not below")}
 	}
+	if f.limit && f.limitTime <= 0 {
+		return usageError{errors.New("--limit-duration must be above zero")}
+	}
 	if f.load.Window < 0 || f.load.Rate < 0 || f.load.Size < 0 {
 		return usageError{errors.New("--window, --rate and --size must not be negative")}
 	}

@@ -24,7 +24,7 @@ func TestBenchRefusesBadFlags(t *testing.T) {
 		"bench s2c --users 1", "bench s2c --list 0", "bench s2c --app x:1", "bench c2s --clients 1",
 		"bench login --workers 0", "bench idle --connections 0", "bench latency --rate 0", "bench latency --rates 100,-1", "bench c2c --duration 0s",
 		"bench limit --duration 0s", "bench limit --depth 5", "bench limit --mysql x --depth-database y", "bench c2c --depth 10", "bench c2c --commit-delay 1ms", "bench c2c --backing x --depth -1",
-		"bench c2c --backing x --depth 1 --depth-database a.b", "bench limit --backing nowhere", "bench limit --backing x --mysql y", "bench c2c extra", "bench c2c --cpu mariadb",
+		"bench c2c --backing x --depth 1 --depth-database a.b", "bench limit --backing nowhere", "bench limit --backing x --mysql y", "bench c2c extra", "bench c2c --limit --limit-duration 0s", "bench c2c --cpu mariadb",
 	} {
 		if code := run(t.Context(), strings.Fields(args), &strings.Builder{}); code != exitUsage {
 			t.Errorf("%s: exit code %d", args, code)
