@@ -63,7 +63,7 @@ func TestOracleFindsWhatIsPlanted(t *testing.T) {
 		count   func(Verdict) int
 		history string
 	}{
-		{"lost", Lost, func(v Verdict) int { return v.Lost }, "accepted at"},
+		{"lost", Lost, func(v Verdict) int { return v.Lost }, "never shown by u-"},
 		{"duplicate", Repeated, func(v Verdict) int { return v.Duplicates }, "shown by"},
 		{"flag without crash", Repeated, func(v Verdict) int { return v.Duplicates }, "maybe repeated"},
 		{"reordered", OutOfOrder, func(v Verdict) int { return v.OutOfOrder }, "after #"},

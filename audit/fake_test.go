@@ -29,6 +29,7 @@ type fakePlatform struct {
 	pushes  int
 	pushed  map[string]uint64 // id of the push and uid → msg_id
 	twins   int               // pushes that came again
+	planted bool              // among the pushes
 }
 
 // plant names the promise that is broken, and at which message.
@@ -313,7 +314,8 @@ func (p *fakePlatform) Push(_ context.Context, id [16]byte, users []string, cont
 		out[i] = Sent{ID: id, MsgID: p.nextID}
 		m := fakeMessage{id: p.nextID, from: "app", content: append([]byte(nil), content...)}
 		deliver, to := []fakeMessage{m}, uid
-		if p.pushes == p.plant.at && i == 0 {
+		if p.pushes >= p.plant.at && !p.planted { // the push of that number may be one that was made before
+			p.planted = true
 			switch p.plant.what {
 			case "push lost":
 				deliver = nil

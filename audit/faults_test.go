@@ -113,6 +113,9 @@ func TestHistoryNamesTheFaultsAboutAMessage(t *testing.T) {
 	r.sentMS, r.doneMS = 20_000, 20_010
 	j.faults = []Struck{{Name: "early", AtMS: 10_000, TookMS: 4000}, {Name: "before", Victim: "gate 2", AtMS: 15_000, TookMS: 1000}, {Name: "after", AtMS: 20_500}}
 	history := Judge(j).Violations[0].History // lost: all that came later may have done it
+	if !strings.Contains(history, "never shown by b/1") {
+		t.Error(history)
+	}
 	if !strings.Contains(history, "15000 ms: before (gate 2), for 1000 ms") || !strings.Contains(history, "after") || strings.Contains(history, "early") {
 		t.Error(history)
 	}

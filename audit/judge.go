@@ -184,11 +184,9 @@ func (g *judge) sends() {
 				default:
 					ids[r.msgID] = struct{}{}
 				}
-				for place := range g.j.owned[r.to] {
-					if r.shown&(1<<place) == 0 {
-						g.v.Lost++
-						g.blame(Lost, uint32(d), uint32(n))
-					}
+				if missing := len(g.j.notShown(r)); missing > 0 {
+					g.v.Lost += missing
+					g.blame(Lost, uint32(d), uint32(n))
 				}
 			}
 		}
@@ -389,14 +387,28 @@ func (g *judge) add(v Violation) {
 	}
 }
 
+// notShown names the devices of its receiver that have not shown a message.
+func (j *Journal) notShown(r *sendRecord) (names []string) {
+	for place, d := range j.owned[r.to] {
+		if r.shown&(1<<place) == 0 {
+			names = append(names, j.devices[d].name)
+		}
+	}
+	return names
+}
+
 // history tells all that is known of one message, in the order of time as far as one device goes.
 func (j *Journal) history(d, number uint32) string {
 	var b strings.Builder
 	dev := j.devices[d]
 	fromMS, lastMS := uint32(0), uint32(0)
 	if sent := dev.flows[Messages].sent; int(number) < len(sent) {
-		b.WriteString(sent[number].told(Messages))
-		fromMS = sent[number].sentMS
+		r := &sent[number]
+		b.WriteString(r.told(Messages))
+		fromMS = r.sentMS
+		if missing := j.notShown(r); r.state == accepted && len(missing) > 0 {
+			b.WriteString("; never shown by " + strings.Join(missing, ", "))
+		}
 	} else {
 		fmt.Fprintf(&b, "never sent (%s sent %d)", dev.name, len(sent))
 	}
