@@ -43,7 +43,9 @@ func TestOnlineFindsWhatIsPlanted(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newFake()
 			tt.plant(p)
-			r, err := shortOnline(p).Run(t.Context())
+			b := shortOnline(p)
+			b.Open = 1 // so that message 30 is in push 7 of four
+			r, err := b.Run(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
