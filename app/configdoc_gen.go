@@ -18,6 +18,7 @@ var fieldDocs = map[string]string{
 	"github.com/gatepost/gatepost/app.TLS.CertFile":                     "CertFile and KeyFile are the certificate and its private key, PEM. Empty: see SelfMade.",
 	"github.com/gatepost/gatepost/app.TLS.SelfMade":                     "SelfMade makes a self-signed certificate in DataDir when no files are named. For development: clients have to be told to trust it.",
 	"github.com/gatepost/gatepost/app.Kafka.Listen":                     "Listen is the host:port of standalone's own Kafka, which any client can use. Not used when brokers are named. Empty: none.",
+	"github.com/gatepost/gatepost/app.Kafka.Advertise":                  "Advertise is the host, or host:port, that clients of standalone's own Kafka are told to connect to; without a port it is that of listen. Empty: listen, which must then name one host. Set it for consumers on other machines.",
 	"github.com/gatepost/gatepost/app.Domain.Uplinks":                   "Uplinks says by their types which topics the reports of its users go to. With neither topics nor a default all of them are refused.",
 	"github.com/gatepost/gatepost/app.Domain.AcceptFrom":                "AcceptFrom are the other account systems whose users may write to its users. \"*\": all. Empty: none.",
 	"github.com/gatepost/gatepost/app.Domain.UnknownReceivers":          "UnknownReceivers says what becomes of messages to users who have never logged in: store, or refuse.",

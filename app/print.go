@@ -20,7 +20,7 @@ var unused = map[Role][]string{
 	Standalone: {"rpc_listen", "redis", "gate.rpc_address", "gate.logic", "logic.rpc_address", "sql.driver", "sql.dsn", "sql.auto_migrate",
 		"sql.conn_max_lifetime", "sql.dial_timeout", "sql.io_timeout"},
 	Gate:  {"domains", "app_listen", "logic", "sql", "redis", "kafka"},
-	Logic: {"gate", "tls", "kafka.listen"},
+	Logic: {"gate", "tls", "kafka.listen", "kafka.advertise"},
 }
 
 // printWidth is the column after which a comment goes on in the next line.

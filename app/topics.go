@@ -38,24 +38,27 @@ func (b *base) openKafka() (*kafka.Producer, error) {
 	if !b.cfg.hasKafka(b.role) {
 		return nil, nil
 	}
-	brokers := b.cfg.Kafka.Brokers
+	brokers, told := b.cfg.Kafka.Brokers, b.cfg.Kafka.Brokers
+	deps := kafka.Deps{Logger: b.Logger, Metrics: b.metrics}
 	if len(brokers) == 0 {
 		here, err := kafkahere.Start(kafkahere.Config{
-			Dir: b.dir.file(kafkaName), Listen: b.cfg.Kafka.Listen, Retention: b.cfg.Kafka.Retention,
+			Dir: b.dir.file(kafkaName), Listen: b.cfg.Kafka.Listen, Advertise: b.cfg.Kafka.Advertise, Retention: b.cfg.Kafka.Retention,
 		}, b.Logger)
 		if err != nil {
 			return nil, err
 		}
 		b.opened("Kafka of this process", func(context.Context) error { here.Close(); return nil })
-		brokers = []string{here.Addr()}
+		brokers, told = []string{here.LocalAddr()}, []string{here.Addr()}
+		// what others are told may not lead from this machine to itself
+		deps.Reach = func(string) string { return here.LocalAddr() }
 	}
-	producer, err := kafka.NewProducer(b.cfg.Kafka.producer(brokers), kafka.Deps{Logger: b.Logger, Metrics: b.metrics})
+	producer, err := kafka.NewProducer(b.cfg.Kafka.producer(brokers), deps)
 	if err != nil {
 		return nil, err
 	}
 	b.opened("Kafka producer", producer.Close)
 	producer.SetTopics(topics(b.cfg.Domains))
-	b.runtime.Kafka, b.runtime.Topics = brokers, b.cfg.Routes()
+	b.runtime.Kafka, b.runtime.Topics = told, b.cfg.Routes()
 	return producer, nil
 }
 

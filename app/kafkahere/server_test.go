@@ -431,7 +431,7 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestAskingMakesNoTopic(t *testing.T) {
-	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0"})
+	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0", Advertise: "127.0.0.1"})
 	settings := configOf(s.Addr()).Sarama()
 	settings.Metadata.AllowAutoTopicCreation = true
 	settings.Metadata.Retry.Max = 1
@@ -447,10 +447,45 @@ func TestAskingMakesNoTopic(t *testing.T) {
 
 func TestAdvertisedAddressIsTold(t *testing.T) {
 	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Advertise: "kafka.example:7140"})
-	if s.Addr() != "kafka.example:7140" {
-		t.Errorf("Addr() = %s", s.Addr())
+	if s.Addr() != "kafka.example:7140" || !strings.HasPrefix(s.LocalAddr(), "127.0.0.1:") {
+		t.Errorf("Addr() = %s, LocalAddr() = %s", s.Addr(), s.LocalAddr())
+	}
+	client, err := sarama.NewClient([]string{s.LocalAddr()}, configOf(s.LocalAddr()).Sarama())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	if brokers := client.Brokers(); len(brokers) != 1 || brokers[0].Addr() != "kafka.example:7140" {
+		t.Errorf("clients are told %v", brokers)
 	}
 	if err := (kafkahere.Config{Listen: "x", Advertise: ":1", Retention: -1}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("Validate() = %v", err)
+	}
+}
+
+func TestAddressesToListenAndToTell(t *testing.T) {
+	for _, c := range []struct{ listen, advertise, fault string }{
+		{"127.0.0.1:7140", "", ""},
+		{"0.0.0.0:7140", "", "kafka.advertise"},
+		{":7140", "", "kafka.advertise"},
+		{"[::]:7140", "", "kafka.advertise"},
+		{":7140", "kafka.example", ""},
+		{":7140", "kafka.example:9092", ""},
+		{":7140", "2001:db8::1", ""},
+		{":7140", "[2001:db8::1]:9092", ""},
+		{":7140", "0.0.0.0", "kafka.advertise"},
+		{":7140", "kafka.example:0", "kafka.advertise"},
+		{":7140", "kafka.example:port", "kafka.advertise"},
+		{"7140", "", "kafka.listen"},
+	} {
+		err := kafkahere.ValidAddresses(c.listen, c.advertise)
+		if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+			t.Errorf("listen %q, advertise %q: %v", c.listen, c.advertise, err)
+		}
+	}
+	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0", Advertise: "kafka.example"})
+	_, port, err := net.SplitHostPort(s.LocalAddr())
+	if err != nil || s.Addr() != "kafka.example:"+port {
+		t.Errorf("Addr() = %s, LocalAddr() = %s, %v", s.Addr(), s.LocalAddr(), err)
 	}
 }

@@ -20,6 +20,9 @@ import (
 type Deps struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: none
+	// Reach returns where the broker is dialled that the cluster names by address. nil: there. For a broker that names itself to others
+	// by an address that its own machine may not reach.
+	Reach func(address string) string
 }
 
 // Producer writes records to topics: acknowledged by all in-sync replicas, once per producer id, in the order of Produce for each key.
@@ -66,7 +69,7 @@ func NewProducer(cfg Config, deps Deps) (*Producer, error) {
 		return nil, errors.New("kafka: a logger is needed")
 	}
 	p := &Producer{
-		cfg: cfg, logger: deps.Logger, metrics: newMetrics(), registry: deps.Metrics, cluster: &cluster{cfg: cfg},
+		cfg: cfg, logger: deps.Logger, metrics: newMetrics(), registry: deps.Metrics, cluster: &cluster{cfg: cfg, reach: deps.Reach},
 		wake: make(chan struct{}, 1), topics: map[string]*topic{}, wanted: map[string]bool{},
 	}
 	p.outlet = newOutlet(p.tell)
