@@ -36,7 +36,7 @@ var fieldDocs = map[string]string{
 	"github.com/gatepost/gatepost/app.DomainHook.Remember":              "Remember is how long an answer holds for the same two users and type. Zero: each message is asked for.",
 	"github.com/gatepost/gatepost/app.DomainLimits.ContentBytes":        "ContentBytes bounds the content of one message. Zero: 32768, which is also the most.",
 	"github.com/gatepost/gatepost/app.DomainLimits.Life":                "Life is the longest time to live; a longer one is cut. Zero: 168h, which is also the most.",
-	"github.com/gatepost/gatepost/app.DomainLimits.InboxBound":          "InboxBound is how many unconfirmed messages a user may have. Zero: logic.inbox_bound.",
+	"github.com/gatepost/gatepost/app.DomainLimits.InboxBound":          "InboxBound is how many unconfirmed messages a user may have, at least 16. Zero: logic.inbox_bound.",
 	"github.com/gatepost/gatepost/app.DomainLimits.Logins":              "Logins, Messages (to users), Uplinks and Pushes (targets of them) are bounds a second and logic node. Zero: none.",
 	"github.com/gatepost/gatepost/app.DomainEvents.Topic":               "Topic gets the events. Empty: there are none.",
 	"github.com/gatepost/gatepost/app.DomainEvents.Presence":            "Presence tells of users who come online and go offline, Waiting of messages that wait for a user who is away.",
