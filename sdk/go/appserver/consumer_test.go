@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -20,6 +21,9 @@ import (
 
 // TestMain leaves out what Kitex and sarama's metrics keep for the whole process.
 func TestMain(m *testing.M) {
+	if os.Getenv(childGroup) != "" {
+		os.Exit(childConsumes())
+	}
 	var kept []goleak.Option
 	for _, f := range []string{
 		"github.com/rcrowley/go-metrics.(*meterArbiter).tick",
