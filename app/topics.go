@@ -51,6 +51,10 @@ func (b *base) openKafka() (*kafka.Producer, error) {
 		brokers, told = []string{here.LocalAddr()}, []string{here.Addr()}
 		// what others are told may not lead from this machine to itself
 		deps.Reach = func(string) string { return here.LocalAddr() }
+		b.runtime.Retention = ForEver // it trims by itself: clients that ask the broker are told of none
+		if b.cfg.Kafka.Retention > 0 {
+			b.runtime.Retention = b.cfg.Kafka.Retention.String()
+		}
 	}
 	producer, err := kafka.NewProducer(b.cfg.Kafka.producer(brokers), deps)
 	if err != nil {
@@ -79,9 +83,10 @@ func (b *base) setTopics(ctx context.Context, producer *kafka.Producer, topics [
 // TopicState is what a Kafka tells of a topic.
 type TopicState = kafka.TopicState
 
-// ListTopics asks brokers for topics.
-func ListTopics(ctx context.Context, brokers, names []string) ([]TopicState, error) {
-	cfg := kafka.Default()
-	cfg.Brokers = brokers
-	return kafka.ListTopics(ctx, cfg, names)
+// ListTopics asks the brokers of k for topics, in the order of names.
+func ListTopics(ctx context.Context, k Kafka, names []string) ([]TopicState, error) {
+	return kafka.ListTopics(ctx, k.Config, names)
 }
+
+// ForEver is the retention of topics that nothing is removed from.
+const ForEver = "for ever"
