@@ -165,6 +165,49 @@ func TestAppServerCommands(t *testing.T) {
 	}
 }
 
+func TestConsumeFromTheEnd(t *testing.T) {
+	dir, stop := startStandalone(t, builtBinary(t))
+	defer stop()
+	ann := online(t, dir, "ann")
+	report := func(content string) {
+		t.Helper()
+		s, err := ann.C2S(t.Context(), gatepost.Report{Type: "position", Content: []byte(content)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report("before")
+	if got := run(t.Context(), []string{"consume", "--data-dir", dir, "--from", "middle"}, io.Discard); got != exitUsage {
+		t.Errorf("--from middle: exit code %d", got)
+	}
+	if out, err := command(t, "consume", "--data-dir", dir, "--count", "1"); err != nil || !strings.Contains(out, "before") {
+		t.Errorf("from the beginning: %v\n%s", err, out)
+	}
+	root, _ := newRoot()
+	out := &screen{}
+	root.SetOut(out)
+	root.SetErr(out)
+	root.SetArgs([]string{"consume", "--data-dir", dir, "--from", "end", "--count", "1"})
+	done := make(chan error, 1)
+	go func() { done <- root.ExecuteContext(t.Context()) }()
+	for deadline := time.After(30 * time.Second); ; { // it begins at some time
+		report("after")
+		select {
+		case err := <-done:
+			if text := out.String(); err != nil || !strings.Contains(text, "after") || strings.Contains(text, "before") {
+				t.Errorf("from the end: %v\n%s", err, text)
+			}
+			return
+		case <-deadline:
+			t.Fatalf("nothing comes:\n%s", out)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // screen is what a command prints while it runs.
 type screen struct {
 	mu sync.Mutex
