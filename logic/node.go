@@ -184,6 +184,7 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	work(n, n.bound.due, n.bound.carry)
 	work(n, n.vet.known.asks, n.vet.known.carry)
+	work(n, n.vet.repeats.asks, n.vet.repeats.carry)
 	work(n, n.unroute, n.unrouteCarry)
 	n.loops.Go(func() { n.lease.run(loopCtx) })
 	n.loops.Go(func() { n.hints.run(loopCtx) })
