@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cloudwego/kitex/client/callopt"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -159,11 +158,7 @@ func (c *Client) pushChunk(ctx context.Context, p *appserverpb.PushRequest, part
 		for i, k := range pending {
 			req.Uids[i] = part[k].UID
 		}
-		var resp *appserverpb.PushResponse
-		err := c.do(ctx, "push", func(ctx context.Context, opts ...callopt.Option) (err error) {
-			resp, err = c.kitex.Push(ctx, req, opts...)
-			return err
-		})
+		resp, err := invoke[appserverpb.PushResponse](ctx, c, "Push", req)
 		if err != nil {
 			return err
 		}
