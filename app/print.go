@@ -36,6 +36,21 @@ func (c *Config) used(role Role) []field {
 	})
 }
 
+// differences are the settings that role looks at and that other has other values of, those of domains aside. c is what the process
+// was built with.
+func (c Config) differences(other Config, role Role) (keys []string) {
+	if role == Standalone {
+		other = other.standalone()
+	}
+	now, then := c.used(role), other.used(role)
+	for i := range now {
+		if now[i].key != domainsKey && now[i].text() != then[i].text() {
+			keys = append(keys, now[i].key)
+		}
+	}
+	return keys
+}
+
 // Print returns what role uses of the configuration as a YAML file that Load takes again, each key with what it means, secrets redacted.
 func (c Config) Print(role Role) ([]byte, error) {
 	var b bytes.Buffer
