@@ -75,7 +75,7 @@ type Node struct {
 	senders  *senders
 	gates    *gateTable
 	events   *events
-	unroute  *lane[ended]
+	unroute  *lane[wrongRoute]
 	lease    *leaseKeeper
 
 	calls    callGate
@@ -133,7 +133,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.senders = newSenders(n)
 	n.gates = newGateTable(n)
 	n.events = &events{node: n}
-	n.unroute = newLane[ended](cfg.DeliveryQueue, 256, 0, nil, n.metrics.depth(laneUnroute))
+	n.unroute = newLane[wrongRoute](cfg.DeliveryQueue, 256, 0, nil, n.metrics.depth(laneUnroute))
 	n.lease = &leaseKeeper{node: n, owner: n.owner}
 	return n, nil
 }
