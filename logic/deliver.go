@@ -68,6 +68,13 @@ func (d *deliverer) put(x delivery) bool {
 	return d.lanes[userHash(x.to)%uint32(len(d.lanes))].put(x)
 }
 
+// lost takes what a panic left: it lies in the inbox.
+func (d *deliverer) lost(batch []delivery) {
+	for _, x := range batch {
+		d.node.hints.add(x.to, x.tries, x.notes...)
+	}
+}
+
 // carry looks up the routes of one batch and queues it at the gates.
 func (d *deliverer) carry(ctx context.Context, batch []delivery) {
 	n := d.node

@@ -59,7 +59,7 @@ func (s *senders) put(gate store.Gate, p parcel) {
 		s.wg.Add(1)
 		s.node.spawn(func(ctx context.Context) {
 			defer s.wg.Done()
-			to.lane.run(ctx, guarded(s.node, func(ctx context.Context, batch []parcel) { s.carry(ctx, to.gate, batch) }))
+			to.lane.run(ctx, guarded(s.node, func(ctx context.Context, batch []parcel) { s.carry(ctx, to.gate, batch) }, nil))
 		})
 	}
 	s.mu.Unlock()

@@ -102,10 +102,10 @@ func (v *vetter) put(s *sending, to *account, full fullness) (taken bool, refusa
 // run carries the messages to one user until none is left.
 func (v *vetter) run(ctx context.Context, user store.UserKey, q *vetQueue) {
 	var batch []vetted
-	carry := guarded(v.node, func(ctx context.Context, batch []vetted) { v.carry(ctx, user, batch) })
+	carry := guarded(v.node, func(ctx context.Context, batch []vetted) { v.carry(ctx, user, batch) }, v.lost)
 	for {
 		v.mu.Lock()
-		for _, s := range batch { // they are in the commit lane, or refused
+		for _, s := range batch { // the messages are in the commit lane, or refused
 			s.to.vetting--
 		}
 		batch = append(batch[:0], q.items[:min(len(q.items), vetBatch)]...)
@@ -161,6 +161,16 @@ func (v *vetter) carry(ctx context.Context, user store.UserKey, batch []vetted) 
 		}
 		if refusal != nil {
 			s.refuse(refusal)
+		}
+		batch[i].sending = nil // it has its outcome, or is the commit's
+	}
+}
+
+// lost answers what a panic left.
+func (v *vetter) lost(batch []vetted) {
+	for _, s := range batch {
+		if s.sending != nil {
+			s.refuse(errOutcomeUnknown)
 		}
 	}
 }
