@@ -11,6 +11,7 @@ import (
 	"github.com/cloudwego/prutal"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 )
@@ -31,13 +32,17 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("app-server client: %w", err)
 	}
 	cfg = cfg.withDefaults()
+	creds := insecure.NewCredentials()
+	if cfg.TLS != nil {
+		creds = credentials.NewTLS(cfg.TLS)
+	}
 	c := &Client{cfg: cfg, conns: make(map[string]*grpc.ClientConn, len(cfg.Addresses)), addresses: newAddresses(cfg.Addresses)}
 	for _, at := range cfg.Addresses {
 		if c.conns[at] != nil {
 			continue
 		}
 		conn, err := grpc.NewClient("passthrough:///"+at,
-			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+			grpc.WithTransportCredentials(creds), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 			grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				// Whether an address is worth another attempt is decided by addresses.

@@ -3,12 +3,17 @@ package appserver_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -246,6 +251,55 @@ func TestLaterForever(t *testing.T) {
 	}
 	if res.Users[0].Outcome != appserver.Accepted || res.Users[1].Outcome != appserver.Refused || res.Users[1].Status != status.Overloaded {
 		t.Errorf("%+v", res.Users)
+	}
+}
+
+// TestTLS: through a proxy that ends TLS, as the name of the address has it.
+func TestTLS(t *testing.T) {
+	p := startPlatform(t, &platform{})
+	certified := httptest.NewUnstartedServer(nil) // for its certificate alone
+	certified.StartTLS()
+	t.Cleanup(certified.Close)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			outer, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			inner, err := net.Dial("tcp", p.addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, way := range [][2]net.Conn{{inner, outer}, {outer, inner}} {
+				passing.Go(func() {
+					_, _ = io.Copy(way[0], way[1]) // until one side closes
+					_ = inner.Close()
+					_ = outer.Close()
+				})
+			}
+		}
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(certified.Certificate())
+	c, err := appserver.New(appserver.Config{Addresses: []string{ln.Addr().String()}, Key: testKey, TLS: &tls.Config{RootCAs: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Push(t.Context(), appserver.Push{UIDs: []string{"a"}}); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(c.Close(), ln.Close()); err != nil {
+		t.Error(err)
+	}
+	passing.Wait()
+	if len(p.asked()) != 1 {
+		t.Errorf("%d calls", len(p.asked()))
 	}
 }
 

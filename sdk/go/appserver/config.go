@@ -1,6 +1,7 @@
 package appserver
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,8 @@ type Config struct {
 	Addresses []string
 	// Key is the app key as it was shown when it was made. It appears in no log and in no error of this package.
 	Key string
+	// TLS is for a proxy in front of the port, which itself takes calls in clear; nil: in clear. It is cloned.
+	TLS *tls.Config
 	// CallTimeout bounds one attempt; default 10 s, more than the platform takes for any.
 	CallTimeout time.Duration
 	// Patience bounds a call with all its attempts when its context has no deadline; default 30 s. A deadline of the context
