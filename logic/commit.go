@@ -72,8 +72,9 @@ func (s *sending) weight() int {
 	return w
 }
 
-// committer is the group commit: a few lanes, chosen by receiver, each with one insert in flight. A receiver stays in one lane,
-// so what one device sends to one user is committed in the order in which it was checked.
+// committer is the group commit: a few lanes, chosen by sender, each with one insert in flight. A sender stays in one lane, so what
+// one device sends to one user is committed in the order in which it was checked, and so are the copies of all that it sends, which
+// are numbered together. Pushes are not numbered, and have one sender for a whole domain: their lanes are chosen by receiver.
 type committer struct {
 	node  *Node
 	lanes []*lane[*sending]
@@ -89,7 +90,11 @@ func newCommitter(n *Node) *committer {
 
 // put queues a checked message; false: its lane is full.
 func (c *committer) put(s *sending) bool {
-	return c.lanes[userHash(s.row.Owner)%uint32(len(c.lanes))].put(s)
+	by := s.row.From
+	if s.row.Kind == store.KindS2C {
+		by = s.row.Owner
+	}
+	return c.lanes[userHash(by)%uint32(len(c.lanes))].put(s)
 }
 
 // lost answers what a panic left: it may be stored.
