@@ -20,7 +20,7 @@ import (
 // PresenceEvent is the JSON value of event.TypeOnline and event.TypeOffline.
 //
 // Events may be lost, repeated, and late. Session rises with each login of a device: what is said of a lower one than the last that
-// was seen is old. A gate that dies tells of nobody going offline.
+// was seen is old. A gate that dies tells of nobody going offline: of its sessions those are told of that a message finds gone.
 type PresenceEvent struct {
 	Domain  string `json:"domain"`
 	UID     string `json:"uid"`
