@@ -162,6 +162,7 @@ func Start(cfg Config, logger *slog.Logger) (*Server, error) {
 	for _, key := range []int16{int16(kmsg.CreateTopics), int16(kmsg.AlterConfigs), int16(kmsg.IncrementalAlterConfigs)} {
 		cluster.ControlKey(key, withoutRetention)
 	}
+	cluster.ControlKey(int16(kmsg.DeleteRecords), keepLast(cluster))
 	s.cluster = cluster
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if cfg.Retention > 0 {
@@ -213,6 +214,28 @@ func withoutRetention(request kmsg.Request) (kmsg.Response, error, bool) { //nol
 		}
 	}
 	return nil, nil, false
+}
+
+// keepLast lets requests to delete records pass, but never for the last one of a partition: it holds the end offset over a restart,
+// and a partition that began at 0 again would hide what comes next from every group that has read further.
+func keepLast(cluster *kfake.Cluster) func(kmsg.Request) (kmsg.Response, error, bool) { //nolint:staticcheck // the order is kfake's
+	return func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r, ok := request.(*kmsg.DeleteRecordsRequest)
+		if !ok {
+			return nil, nil, false
+		}
+		for _, t := range r.Topics {
+			for _, info := range cluster.PartitionInfos(t.Topic) {
+				for i := range t.Partitions {
+					p := &t.Partitions[i]
+					if p.Partition == info.Partition && (p.Offset == -1 || p.Offset == info.HighWatermark) && info.HighWatermark > info.LogStartOffset {
+						p.Offset = info.HighWatermark - 1
+					}
+				}
+			}
+		}
+		return nil, nil, false
+	}
 }
 
 // removes reports whether the setting makes the broker remove records.

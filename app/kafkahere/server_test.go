@@ -328,8 +328,43 @@ func TestKillAfterTrim(t *testing.T) {
 	}
 }
 
-// A trim that would empty a partition leaves its last record, and the end offset is right after a restart.
-func TestTrimKeepsTheEnd(t *testing.T) {
+// What would empty a partition leaves its last record, and the end offset is right after a restart.
+func TestTheEndIsKept(t *testing.T) {
+	t.Run("trim", func(t *testing.T) {
+		keepsTheEnd(t, func(s *kafkahere.Server) error { return s.Trim(time.Now().Add(time.Hour)) })
+	})
+	remove := func(s *kafkahere.Server, to func(partition int32, client sarama.Client) int64) error {
+		client, err := sarama.NewClient([]string{s.Addr()}, configOf(s.Addr()).Sarama())
+		if err != nil {
+			return err
+		}
+		admin, err := sarama.NewClusterAdminFromClient(client)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = admin.Close() }()
+		upTo := map[int32]int64{}
+		for partition := range int32(4) {
+			upTo[partition] = to(partition, client)
+		}
+		return admin.DeleteRecords("orders", upTo)
+	}
+	t.Run("a client deletes up to the end", func(t *testing.T) {
+		keepsTheEnd(t, func(s *kafkahere.Server) error {
+			return remove(s, func(partition int32, client sarama.Client) int64 {
+				_, end := offsets(t, client, "orders", partition)
+				return end
+			})
+		})
+	})
+	t.Run("a client deletes all", func(t *testing.T) {
+		keepsTheEnd(t, func(s *kafkahere.Server) error {
+			return remove(s, func(int32, sarama.Client) int64 { return -1 })
+		})
+	})
+}
+
+func keepsTheEnd(t *testing.T, remove func(*kafkahere.Server) error) {
 	dir := t.TempDir()
 	s := startServer(t, kafkahere.Config{Dir: dir})
 	p := startProducer(t, s.Addr(), "orders")
@@ -351,7 +386,7 @@ func TestTrimKeepsTheEnd(t *testing.T) {
 	if got := len(consumeIDs(t, s.Addr(), "orders")); got != 100 {
 		t.Fatalf("%d records are left after a trim of what is older than an hour", got)
 	}
-	if err := s.Trim(time.Now().Add(time.Hour)); err != nil {
+	if err := remove(s); err != nil {
 		t.Fatal(err)
 	}
 	checkEnd := func(when, address string) {
