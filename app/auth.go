@@ -73,10 +73,7 @@ func domainTable(domains map[string]Domain, keys Keys) (table logic.Domains, clo
 func (d Domain) build(ring *auth.Ring, closers *[]func()) (*logic.Domain, error) {
 	x := &logic.Domain{
 		AcceptFrom: d.AcceptFrom, RefuseUnknown: d.UnknownReceivers == unknownRefuse, HookAway: hookAway[d.Hook.Away],
-		Limits: logic.DomainLimits{
-			ContentBytes: d.Limits.ContentBytes, Life: d.Limits.Life, InboxBound: d.Limits.InboxBound,
-			Logins: d.Limits.Logins, Messages: d.Limits.Messages, Uplinks: d.Limits.Uplinks, Pushes: d.Limits.Pushes,
-		},
+		Limits: d.Limits.logic(),
 		Topics: d.Uplinks,
 		Events: logic.DomainEvents{Topic: d.Events.Topic, Presence: d.Events.Presence, Waiting: d.Events.Waiting},
 	}

@@ -72,8 +72,9 @@ type Runtime struct {
 	App       string    `json:"app,omitempty"`   // for app-servers
 	Kafka     []string  `json:"kafka,omitempty"` // brokers of the topics
 	Topics    []Route   `json:"topics,omitempty"`
-	Admin     string    `json:"admin,omitempty"` // for people and Prometheus
-	Keys      []string  `json:"keys,omitempty"`  // public keys of the gate, as clients pin them
+	Retention string    `json:"retention,omitempty"` // of the records, when the Kafka is the process's own: a time, or ForEver
+	Admin     string    `json:"admin,omitempty"`     // for people and Prometheus
+	Keys      []string  `json:"keys,omitempty"`      // public keys of the gate, as clients pin them
 	KeysFile  string    `json:"keys_file,omitempty"`
 	TLSCert   string    `json:"tls_cert,omitempty"` // file of the self-made certificate
 }

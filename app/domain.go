@@ -82,7 +82,7 @@ type DomainLimits struct {
 	ContentBytes int `koanf:"content_bytes"`
 	// Life is the longest time to live; a longer one is cut. Zero: 168h, which is also the most.
 	Life time.Duration `koanf:"life"`
-	// InboxBound is how many unconfirmed messages a user may have. Zero: logic.inbox_bound.
+	// InboxBound is how many unconfirmed messages a user may have, at least 16. Zero: logic.inbox_bound.
 	InboxBound int `koanf:"inbox_bound"`
 	// Logins, Messages (to users), Uplinks and Pushes (targets of them) are bounds a second and logic node. Zero: none.
 	Logins   int `koanf:"logins"`
@@ -187,7 +187,7 @@ func (c Config) validateDomains(role Role) error {
 		}
 		fault(len(d.topics()) > 0 && !c.hasKafka(role), "topics are named (%s), and there is no Kafka: set kafka.brokers", strings.Join(d.topics(), ", "))
 		d.Hook.validate(fault)
-		d.Limits.validate(fault)
+		d.faultsOfLogic(fault)
 		fault((d.Events.Presence || d.Events.Waiting) && d.Events.Topic == "", "events.topic is not set: where are they to go?")
 		fault(d.Events.Topic != "" && !d.Events.Presence && !d.Events.Waiting, "events.topic is set, and neither events.presence nor events.waiting is on")
 	}
@@ -225,19 +225,22 @@ func (h DomainHook) validate(fault faultFunc) {
 	fault(h.URL != "" && !isHTTP(h.URL), "hook.url is not the address of an HTTP service")
 }
 
-// The most that limits can say: they narrow what the platform has.
-const (
-	maxContentBytes = 32 << 10
-	maxLife         = 7 * 24 * time.Hour
-)
+// logic is l as logic takes it.
+func (l DomainLimits) logic() logic.DomainLimits {
+	return logic.DomainLimits{
+		ContentBytes: l.ContentBytes, Life: l.Life, InboxBound: l.InboxBound, Logins: l.Logins, Messages: l.Messages, Uplinks: l.Uplinks, Pushes: l.Pushes,
+	}
+}
 
-func (l DomainLimits) validate(fault faultFunc) {
-	fault(l.ContentBytes < 0 || l.ContentBytes > maxContentBytes, "limits.content_bytes is %d: must be 0 to %d", l.ContentBytes, maxContentBytes)
-	fault(l.Life < 0 || l.Life > maxLife, "limits.life is %v: must be 0 to %v", l.Life, maxLife)
-	for _, f := range []struct {
-		name  string
-		value int
-	}{{"inbox_bound", l.InboxBound}, {"logins", l.Logins}, {"messages", l.Messages}, {"uplinks", l.Uplinks}, {"pushes", l.Pushes}} {
-		fault(f.value < 0, "limits.%s is %d: must not be negative", f.name, f.value)
+// faultsOfLogic are what logic says of the numbers and names of d that this package only hands on.
+func (d Domain) faultsOfLogic(fault faultFunc) {
+	err := logic.Domains{Other: &logic.Domain{Limits: d.Limits.logic(), Events: logic.DomainEvents{Topic: d.Events.Topic}}}.Validate()
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range many.Unwrap() {
+			if inner := errors.Unwrap(err); inner != nil { // without the name: fault tells it
+				err = inner
+			}
+			fault(true, "%w", err)
+		}
 	}
 }

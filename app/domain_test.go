@@ -97,12 +97,13 @@ func TestFaultsOfDomainsAreNamed(t *testing.T) {
 		"no settings": {"domains: {shop: 5}\n", []string{"domains.shop"}},
 		"values": {`domains:
   a/b: {auth: {kind: magic}, unknown_receivers: maybe, accept_from: [""]}
-  b: {hook: {url: nowhere, away: never, timeout: 0s, remember: -1s}, limits: {content_bytes: 99999, life: 200h, pushes: -1}}
+  b: {hook: {url: nowhere, away: never, timeout: 0s, remember: -1s}, limits: {content_bytes: 99999, life: 200h, inbox_bound: 15, pushes: -1}}
   c: {uplinks: {default: t}}
   d: {events: {presence: true}}
   e: {events: {topic: t}}
+  f: {events: {topic: "no topic", presence: true}}
 `, []string{"domains.a/b: a name", "auth.kind", "unknown_receivers", "accept_from", "hook.url", "hook.away", "hook.timeout", "hook.remember",
-			"limits.content_bytes", "limits.life", "limits.pushes", "domains.c: topics are named (t), and there is no Kafka", "domains.d: events.topic", "domains.e: events.topic"}},
+			"limits.content_bytes", "limits.life", "limits.inbox_bound is 15: must be 0, or at least 16", "limits.pushes", "domains.f: events: ", "domains.c: topics are named (t), and there is no Kafka", "domains.d: events.topic", "domains.e: events.topic"}},
 	} {
 		cfg, err := Load(Logic, Sources{File: write(t, "c.yaml", c.file)})
 		if err == nil {

@@ -33,6 +33,7 @@ var settings = []setting{
 	{"app", "app_listen", "address for app-servers, gRPC and Kitex", []Role{Standalone, Logic}},
 	{"kafka", "kafka.brokers", "addresses of Kafka, comma separated", []Role{Standalone, Logic}},
 	{"kafka-listen", "kafka.listen", "address of the Kafka in this process, when --kafka names none", []Role{Standalone}},
+	{"kafka-advertise", "kafka.advertise", "host or host:port of that Kafka as consumers reach it, when they run on other machines", []Role{Standalone}},
 	{"mysql", "sql.dsn", "data source name of MySQL or MariaDB: user:password@tcp(host:port)/name", []Role{Logic}},
 	{"redis", "redis.addresses", "addresses of Redis, comma separated", []Role{Logic}},
 	{"admin", "admin.address", "address for metrics, health, pprof and the log level", Roles},

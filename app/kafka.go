@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/gatepost/gatepost/app/kafkahere"
 	"github.com/gatepost/gatepost/mq/kafka"
 )
 
@@ -13,6 +14,9 @@ type Kafka struct {
 	kafka.Config `koanf:",squash"`
 	// Listen is the host:port of standalone's own Kafka, which any client can use. Not used when brokers are named. Empty: none.
 	Listen string `koanf:"listen"`
+	// Advertise is the host, or host:port, that clients of standalone's own Kafka are told to connect to; without a port it is that of
+	// listen. Empty: listen, which must then name one host. Set it for consumers on other machines.
+	Advertise string `koanf:"advertise"`
 }
 
 // producer is the configuration of the producer over brokers.
@@ -29,10 +33,10 @@ func (c Config) validateKafka(role Role) error {
 	}
 	brokers := c.Kafka.Brokers
 	if len(brokers) == 0 {
-		if _, _, err := net.SplitHostPort(c.Kafka.Listen); err != nil {
-			return fmt.Errorf("kafka.listen %q is not host:port", c.Kafka.Listen)
+		if err := kafkahere.ValidAddresses(c.Kafka.Listen, c.Kafka.Advertise); err != nil {
+			return err
 		}
-		brokers = []string{c.Kafka.Listen}
+		brokers = []string{net.JoinHostPort("127.0.0.1", PortKafka)} // the real one is known when it listens
 	}
 	if err := c.Kafka.producer(brokers).Validate(); err != nil {
 		return fmt.Errorf("kafka: %w", err)

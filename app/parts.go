@@ -106,6 +106,9 @@ func (b *base) reloadDomains(node *logic.Node, producer *kafka.Producer) func(co
 		b.closeDomains()
 		b.closeDomains = closeDomains
 		b.runtime.Topics = cfg.Routes()
+		if others := b.cfg.differences(cfg, b.role); len(others) > 0 {
+			b.Logger.Warn("settings beside the domains have changed, too: they wait for the next start", "settings", others)
+		}
 		return b.writeRuntimeLocked()
 	}
 }

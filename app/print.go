@@ -20,7 +20,7 @@ var unused = map[Role][]string{
 	Standalone: {"rpc_listen", "redis", "gate.rpc_address", "gate.logic", "logic.rpc_address", "sql.driver", "sql.dsn", "sql.auto_migrate",
 		"sql.conn_max_lifetime", "sql.dial_timeout", "sql.io_timeout"},
 	Gate:  {"domains", "app_listen", "logic", "sql", "redis", "kafka"},
-	Logic: {"gate", "tls", "kafka.listen"},
+	Logic: {"gate", "tls", "kafka.listen", "kafka.advertise"},
 }
 
 // printWidth is the column after which a comment goes on in the next line.
@@ -34,6 +34,21 @@ func (c *Config) used(role Role) []field {
 	return slices.DeleteFunc(fieldsOf(c), func(f field) bool {
 		return slices.ContainsFunc(unused[role], func(u string) bool { return f.key == u || strings.HasPrefix(f.key, u+".") })
 	})
+}
+
+// differences are the settings that role looks at and that other has other values of, those of domains aside. c is what the process
+// was built with.
+func (c Config) differences(other Config, role Role) (keys []string) {
+	if role == Standalone {
+		other = other.standalone()
+	}
+	now, then := c.used(role), other.used(role)
+	for i := range now {
+		if now[i].key != domainsKey && now[i].text() != then[i].text() {
+			keys = append(keys, now[i].key)
+		}
+	}
+	return keys
 }
 
 // Print returns what role uses of the configuration as a YAML file that Load takes again, each key with what it means, secrets redacted.

@@ -187,9 +187,15 @@ func TestStandaloneWithAppServersAndChangingDomains(t *testing.T) {
 	if err := report(alice, "order", "still"); err != nil {
 		t.Errorf("after wrong settings: %v", err)
 	}
-	// Those that are right hold from now on.
-	rewrite(fmt.Sprintf(jwtDomains, secretFile, `order: orders, position: positions`))
+	if all := logs.String(); strings.Contains(all, "settings beside the domains") {
+		t.Errorf("nothing beside the domains has changed:\n%s", all)
+	}
+	// Those that are right hold from now on; others wait.
+	rewrite(fmt.Sprintf(jwtDomains, secretFile, `order: orders, position: positions`) + "kafka: {partitions: 7}\nlogic: {inbox_bound: 100}\n")
 	p.Reload(ctx, load)
+	if all := logs.String(); !strings.Contains(all, `settings="[logic.inbox_bound kafka.partitions]"`) {
+		t.Errorf("the other settings are not told of:\n%s", all)
+	}
 	if err := report(alice, "position", "three"); err != nil {
 		t.Fatalf("the new type: %v\n%s", err, logs)
 	}

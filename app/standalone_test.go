@@ -216,3 +216,33 @@ func TestGateWhosePortIsTakenDoesNotStart(t *testing.T) {
 		t.Errorf("start: %v", err)
 	}
 }
+
+// Its Kafka tells consumers an address that they reach, and the process itself needs not reach.
+func TestStandaloneAdvertisesItsKafka(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Kafka.Listen = "0.0.0.0:0"
+	if err := cfg.Validate(Standalone); err == nil || !strings.Contains(err.Error(), "kafka.advertise") {
+		t.Errorf("every address, and none of them to tell: %v", err)
+	}
+	cfg.Kafka.Advertise = "kafka.invalid"
+	if err := cfg.Validate(Standalone); err != nil {
+		t.Fatal(err)
+	}
+	rt, stop := runs(t, cfg)
+	alice := client(t, rt, "alice", func(gatepost.Message) {})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	sending, err := alice.C2S(ctx, gatepost.Report{Type: "order", Content: []byte("one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sending.Wait(ctx); err != nil {
+		t.Errorf("a report: %v", err)
+	}
+	if len(rt.Kafka) != 1 || !strings.HasPrefix(rt.Kafka[0], "kafka.invalid:") {
+		t.Errorf("told: %v", rt.Kafka)
+	}
+	if err := errors.Join(alice.Close(), stop()); err != nil {
+		t.Error(err)
+	}
+}

@@ -38,24 +38,31 @@ func (b *base) openKafka() (*kafka.Producer, error) {
 	if !b.cfg.hasKafka(b.role) {
 		return nil, nil
 	}
-	brokers := b.cfg.Kafka.Brokers
+	brokers, told := b.cfg.Kafka.Brokers, b.cfg.Kafka.Brokers
+	deps := kafka.Deps{Logger: b.Logger, Metrics: b.metrics}
 	if len(brokers) == 0 {
 		here, err := kafkahere.Start(kafkahere.Config{
-			Dir: b.dir.file(kafkaName), Listen: b.cfg.Kafka.Listen, Retention: b.cfg.Kafka.Retention,
+			Dir: b.dir.file(kafkaName), Listen: b.cfg.Kafka.Listen, Advertise: b.cfg.Kafka.Advertise, Retention: b.cfg.Kafka.Retention,
 		}, b.Logger)
 		if err != nil {
 			return nil, err
 		}
 		b.opened("Kafka of this process", func(context.Context) error { here.Close(); return nil })
-		brokers = []string{here.Addr()}
+		brokers, told = []string{here.LocalAddr()}, []string{here.Addr()}
+		// what others are told may not lead from this machine to itself
+		deps.Reach = func(string) string { return here.LocalAddr() }
+		b.runtime.Retention = ForEver // it trims by itself: clients that ask the broker are told of none
+		if b.cfg.Kafka.Retention > 0 {
+			b.runtime.Retention = b.cfg.Kafka.Retention.String()
+		}
 	}
-	producer, err := kafka.NewProducer(b.cfg.Kafka.producer(brokers), kafka.Deps{Logger: b.Logger, Metrics: b.metrics})
+	producer, err := kafka.NewProducer(b.cfg.Kafka.producer(brokers), deps)
 	if err != nil {
 		return nil, err
 	}
 	b.opened("Kafka producer", producer.Close)
 	producer.SetTopics(topics(b.cfg.Domains))
-	b.runtime.Kafka, b.runtime.Topics = brokers, b.cfg.Routes()
+	b.runtime.Kafka, b.runtime.Topics = told, b.cfg.Routes()
 	return producer, nil
 }
 
@@ -76,9 +83,10 @@ func (b *base) setTopics(ctx context.Context, producer *kafka.Producer, topics [
 // TopicState is what a Kafka tells of a topic.
 type TopicState = kafka.TopicState
 
-// ListTopics asks brokers for topics.
-func ListTopics(ctx context.Context, brokers, names []string) ([]TopicState, error) {
-	cfg := kafka.Default()
-	cfg.Brokers = brokers
-	return kafka.ListTopics(ctx, cfg, names)
+// ListTopics asks the brokers of k for topics, in the order of names.
+func ListTopics(ctx context.Context, k Kafka, names []string) ([]TopicState, error) {
+	return kafka.ListTopics(ctx, k.Config, names)
 }
+
+// ForEver is the retention of topics that nothing is removed from.
+const ForEver = "for ever"

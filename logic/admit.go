@@ -18,16 +18,11 @@ func (n *Node) admit(s *sending) *status.Error {
 	if s.row.Kind != store.KindS2C && !to.accepts(s.row.Owner.Domain, s.row.From.Domain) {
 		return status.New(status.NotAllowed, "the receiver's domain takes no messages from the sender's")
 	}
-	if n.bound.isFull(s.row.Owner) {
-		return status.New(status.InboxFull, "the receiver has too many messages that he has not confirmed")
-	}
-	if s.copy != nil && n.bound.isFull(s.copy.Owner) {
-		return status.New(status.InboxFull, "the sender's other devices have too many messages that they have not confirmed")
-	}
 	if !n.ids.ready() {
 		return status.New(status.Unavailable, "this node takes no messages now")
 	}
-	if taken, refusal := n.vet.put(s, to); taken {
+	full := fullness{row: n.bound.isFull(s.row.Owner), copy: s.copy != nil && n.bound.isFull(s.copy.Owner)}
+	if taken, refusal := n.vet.put(s, to, full); taken {
 		return refusal
 	}
 	return n.take(s)

@@ -86,7 +86,7 @@ func parseAppKey(text string) (id string, hash [32]byte, ok bool) {
 
 // appKeys checks the keys of app-servers. The database is asked for each call, so a revoked key is refused from then on by every node;
 // calls that wait for the same key share one look-up, which began after each of them. While the database is away, its last answer
-// about a key that was shown and found valid counts. No key is logged.
+// about a key that was valid counts; its secret must be shown as ever. No key is logged.
 type appKeys struct {
 	node    *Node
 	store   AppKeys // nil: there are no keys here
@@ -139,9 +139,14 @@ func (a *appKeys) check(ctx context.Context, text string) (store.AppKey, *AppErr
 	if refusal != nil {
 		return store.AppKey{}, refusal
 	}
+	return a.judge(l, id, hash)
+}
+
+// judge says what l, a look-up of id that is done, means for a caller who showed a secret with that hash. It changes nothing: a
+// caller who is slow to ask may come after a later look-up.
+func (a *appKeys) judge(l *keyLookup, id string, hash [32]byte) (store.AppKey, *AppError) {
 	key, err := l.key, l.err
-	away := err != nil && !errors.Is(err, store.ErrNotFound)
-	if away {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		var remembered bool
 		if key, remembered = a.recall(id); !remembered {
 			a.node.logger.Warn("an app key could not be looked up", slog.Any("error", err))
@@ -151,15 +156,8 @@ func (a *appKeys) check(ctx context.Context, text string) (store.AppKey, *AppErr
 	}
 	// A key that is not there is compared too: against a zero hash, which no secret has.
 	same := subtle.ConstantTimeCompare(hash[:], key.Hash[:]) == 1
-	if err != nil || !key.RevokedAt.IsZero() {
-		a.forget(id)
+	if err != nil || !key.RevokedAt.IsZero() || !same {
 		return store.AppKey{}, errBadAppKey
-	}
-	if !same {
-		return store.AppKey{}, errBadAppKey
-	}
-	if !away {
-		a.remember(key, l.begun)
 	}
 	return key, nil
 }
@@ -237,8 +235,15 @@ func (a *appKeys) one(ctx context.Context, id string, q *keyQueue, pool slots) {
 		}
 	}()
 	l.key, l.err = a.store.Get(ctx, id)
+	switch {
+	case l.err == nil && l.key.RevokedAt.IsZero():
+		a.remember(l.key, l.begun)
+	case l.err == nil || errors.Is(l.err, store.ErrNotFound):
+		a.forget(id)
+	}
 }
 
+// remember and forget are called by the look-ups of a key, which follow one another: the latest one counts.
 func (a *appKeys) remember(key store.AppKey, at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -248,9 +253,7 @@ func (a *appKeys) remember(key store.AppKey, at time.Time) {
 			break
 		}
 	}
-	if old, ok := a.valid[key.ID]; !ok || at.After(old.at) {
-		a.valid[key.ID] = validKey{key, at}
-	}
+	a.valid[key.ID] = validKey{key, at}
 }
 
 func (a *appKeys) recall(id string) (store.AppKey, bool) {

@@ -158,3 +158,34 @@ func TestUnknownKeysAreBounded(t *testing.T) {
 		return len(w.node.keys.waiting) == 0 && len(w.node.keys.valid) == 1 && known
 	})
 }
+
+// A caller who is slow with the answer of an older look-up does not make a key count again that was revoked meanwhile.
+func TestRevokedKeyIsNotRememberedAgain(t *testing.T) {
+	for name, end := range map[string]func(keys *fakeAppKeys, id string){
+		"revoked": func(keys *fakeAppKeys, id string) { keys.revoke(id) },
+		"removed": func(keys *fakeAppKeys, id string) { keys.set(func() { delete(keys.keys, id) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, keys, key, id := newAppWorld(t, nil)
+			a := w.node.keys
+			_, hash, _ := parseAppKey(key)
+			if !w.node.calls.enter() {
+				t.Fatal("the node is shut")
+			}
+			defer w.node.calls.leave()
+			slow, refusal := a.lookUp(t.Context(), id)
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			end(keys, id)
+			_, err := w.node.Push(t.Context(), key, pushTo(false, "bob"))
+			wantFault(t, err, AppUnauthenticated)
+			if _, refusal := a.judge(slow, id, hash); refusal != nil {
+				t.Errorf("the key was valid when it was looked up: %v", refusal)
+			}
+			keys.set(func() { keys.err = store.ErrUnavailable })
+			_, err = w.node.Push(t.Context(), key, pushTo(false, "bob"))
+			wantFault(t, err, AppUnavailable)
+		})
+	}
+}

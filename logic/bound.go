@@ -100,6 +100,17 @@ func (b *inboxBound) countLocked(s *inboxState) {
 	}
 }
 
+// lost lets users be counted again whom a panic left uncounted.
+func (b *inboxBound) lost(users []store.UserKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, user := range users {
+		if e := b.users[user]; e != nil {
+			e.Value.(*inboxState).counting = false
+		}
+	}
+}
+
 // carry counts the inboxes that are due.
 func (b *inboxBound) carry(ctx context.Context, users []store.UserKey) {
 	for _, user := range users {

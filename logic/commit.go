@@ -22,16 +22,30 @@ type sending struct {
 	// done is called once with the outcome: the stored row's id and whether it had been there, or a refusal. It must not block.
 	done func(r store.AppendResult, refusal *status.Error)
 
+	// owned by whoever has it now: the vetter, then the commit lane
+	told bool // done was called
 	// owned by the commit lane. A row that has its outcome is not inserted again when the other one needs a new id.
 	rowDone, copyDone bool
 	result            store.AppendResult // of row
 }
 
 func (s *sending) refuse(e *status.Error) {
+	if s.told {
+		return
+	}
 	if s.guard != nil && !e.Code.Final() {
 		s.guard.close() // before the next commit looks at it
 	}
-	s.done(store.AppendResult{}, e)
+	s.tell(store.AppendResult{}, e)
+}
+
+// tell gives s its outcome; the first one counts.
+func (s *sending) tell(r store.AppendResult, refusal *status.Error) {
+	if s.told {
+		return
+	}
+	s.told = true
+	s.done(r, refusal)
 }
 
 // open lists the rows that have no outcome yet, the main row first.
@@ -58,8 +72,9 @@ func (s *sending) weight() int {
 	return w
 }
 
-// committer is the group commit: a few lanes, chosen by receiver, each with one insert in flight. A receiver stays in one lane,
-// so what one device sends to one user is committed in the order in which it was checked.
+// committer is the group commit: a few lanes, chosen by sender, each with one insert in flight. A sender stays in one lane, so what
+// one device sends to one user is committed in the order in which it was checked, and so are the copies of all that it sends, which
+// are numbered together. Pushes are not numbered, and have one sender for a whole domain: their lanes are chosen by receiver.
 type committer struct {
 	node  *Node
 	lanes []*lane[*sending]
@@ -75,7 +90,18 @@ func newCommitter(n *Node) *committer {
 
 // put queues a checked message; false: its lane is full.
 func (c *committer) put(s *sending) bool {
-	return c.lanes[userHash(s.row.Owner)%uint32(len(c.lanes))].put(s)
+	by := s.row.From
+	if s.row.Kind == store.KindS2C {
+		by = s.row.Owner
+	}
+	return c.lanes[userHash(by)%uint32(len(c.lanes))].put(s)
+}
+
+// lost answers what a panic left: it may be stored.
+func (c *committer) lost(batch []*sending) {
+	for _, s := range batch {
+		s.refuse(errOutcomeUnknown)
+	}
 }
 
 // carry commits one batch. Whatever happens, each of its calls has its outcome when carry returns.
@@ -160,7 +186,7 @@ func (c *committer) poison(s *sending, err error) {
 		slog.String("uid", s.row.Owner.UID), slog.String("from_domain", s.row.From.Domain), slog.String("from_uid", s.row.From.UID),
 		slog.Uint64("msg_id", uint64(s.row.ID)), slog.Bool("copy", s.rowDone), slog.Int("content_bytes", len(s.row.Content)), slog.Any("error", err))
 	if s.rowDone {
-		s.done(s.result, nil)
+		s.tell(s.result, nil)
 		return
 	}
 	s.refuse(status.New(status.Unstorable, "this message cannot be stored"))
@@ -218,7 +244,7 @@ func (c *committer) settle(batch []*sending, results []store.AppendResult) (coll
 			collided = append(collided, s)
 			continue
 		}
-		s.done(s.result, nil)
+		s.tell(s.result, nil)
 	}
 	return collided
 }

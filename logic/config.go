@@ -18,12 +18,15 @@ type Config struct {
 
 	// CommitLanes is the number of inserts in flight. One or two are enough; four are slower.
 	CommitLanes int `koanf:"commit_lanes"`
-	// CommitRows and CommitBytes cap one insert.
+	// CommitRows and CommitBytes cap one insert; CommitRows also caps one look-up of known users or of stored messages.
 	CommitRows  int `koanf:"commit_rows"`
 	CommitBytes int `koanf:"commit_bytes"`
-	// CommitQueue bounds the rows that wait in one lane; beyond it messages are refused as overloaded.
+	// CommitQueue bounds the messages that wait in one lane of the commit, and the confirmations in one lane of theirs; beyond it
+	// they are refused as overloaded. It also bounds, for each domain, the messages whose receivers are asked about before the
+	// commit: those that wait for the domain's hook, for whether the receiver is known, or, to a full inbox, for whether they are
+	// stored already. And it bounds the look-ups for the latter two that wait; beyond it they are refused as unavailable.
 	CommitQueue int `koanf:"commit_queue"`
-	// CommitTimeout bounds one call to the database: an insert, a confirmation, a page.
+	// CommitTimeout bounds one call to the database: an insert, a confirmation, a page, a look-up.
 	CommitTimeout time.Duration `koanf:"commit_timeout"`
 
 	// ConfirmLanes is the number of batched confirmations in flight.
@@ -35,13 +38,15 @@ type Config struct {
 	DeliverTimeout time.Duration `koanf:"deliver_timeout"`
 	// DeliveryQueue bounds what waits for one delivery lane and for one gate; what does not fit becomes a hint.
 	DeliveryQueue int `koanf:"delivery_queue"`
-	// HintUsers bounds the users who wait for a SYNC because a delivery to them failed.
+	// HintUsers bounds the users who wait for a SYNC because a delivery to them failed, or to be found away.
 	HintUsers int `koanf:"hint_users"`
 
-	// InboxBound is about how many unconfirmed messages a user may have. It is counted once for each InboxBound/16 rows this node
+	// InboxBound is about how many unconfirmed messages a user may have; of what comes beyond, only repeats of what is stored are
+	// accepted. It is counted once for each InboxBound/16 rows this node
 	// appended for a user, so an inbox overshoots by as much for each node.
 	InboxBound int `koanf:"inbox_bound"`
-	// InboxUsers bounds the users whose appends are remembered for InboxBound.
+	// InboxUsers bounds the users whose appends are remembered for InboxBound, and those who are remembered as known where a domain
+	// refuses users who never logged in.
 	InboxUsers int `koanf:"inbox_users"`
 
 	// LoginTimeout bounds the check of a token.

@@ -250,3 +250,63 @@ func TestCopyIntoAFullInbox(t *testing.T) {
 	w.drainCounts()
 	wantCodes(t, w.handle(copiedFrame(t, "eve", 2), c2cFrame(t, "ann", 1, "eve", 3)), status.InboxFull, status.OK)
 }
+
+// The copies of what one device sends to different users are numbered together: none is stored before one with a lower number, which
+// would be shown as late, however slow an insert is.
+func TestCopiesAreStoredInOrder(t *testing.T) {
+	entered, release := make(chan struct{}, 16), make(chan struct{})
+	w := newWorld(t, func(w *world, s *setup) {
+		s.cfg.CommitLanes = 8
+		var once sync.Once
+		w.inbox.onAppend = func([]store.Message) error {
+			once.Do(func() {
+				entered <- struct{}{}
+				<-release
+			})
+			return nil
+		}
+	})
+	free := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(free)
+	w.beat(1, "g1")
+	w.owe("ann", 1, 3)
+	w.online("ann", 3, 1, 101)
+	users := []string{"bob", "eve", "dan", "zoe", "joe", "max"}
+	var calls sync.WaitGroup
+	send := func(n uint64) {
+		calls.Go(func() { wantCodesOf(t, w.handle(copiedFrame(t, users[n-1], n)), status.OK) })
+	}
+	send(1)
+	<-entered
+	for n := 2; n <= len(users); n++ {
+		send(uint64(n))
+		eventually(t, "it waits", func() bool { return w.inCommit() == n-1 || len(w.inbox.appends()) > 0 })
+	}
+	free()
+	calls.Wait()
+	copies := func() []delivered { return w.gates.seen(isKind(clientpb.MessageKind_MESSAGE_KIND_COPY)) }
+	eventually(t, "all copies are delivered", func() bool { return len(copies()) == len(users) })
+	for i, d := range copies() {
+		if d.msgs[0].TargetSeq != uint64(i+1) {
+			t.Errorf("copy %d comes at place %d", d.msgs[0].TargetSeq, i+1)
+		}
+	}
+}
+
+// inCommit is how many messages wait for an insert.
+func (w *world) inCommit() (count int) {
+	for _, l := range w.node.commit.lanes {
+		l.mu.Lock()
+		count += len(l.items)
+		l.mu.Unlock()
+	}
+	return count
+}
+
+// wantCodesOf is wantCodes for goroutines beside the test's own.
+func wantCodesOf(t *testing.T, answers []*logicpb.Answer, want ...status.Code) {
+	t.Helper()
+	if got := codes(answers); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -25,7 +25,8 @@ type delivery struct {
 	to    store.UserKey
 	row   *store.Message // committed; nil: push
 	push  *push
-	tries int // of a hint
+	tries int             // of a hint
+	notes []*WaitingEvent // told if nobody is there
 }
 
 // leavesOut reports whether x is not for the session of a route: a copy is not for the device class that it was sent from. Where a gate
@@ -52,18 +53,26 @@ func newDeliverer(n *Node) *deliverer {
 // message delivers a committed row. It is called after the commit, so the route look-up comes after it too: a receiver who logs in
 // meanwhile registers his route before he pulls, and one of the two finds the row.
 func (d *deliverer) message(row *store.Message) {
-	if !d.put(delivery{to: row.Owner, row: row}) {
-		d.node.hints.add(row.Owner, 0)
+	notes := d.node.events.notesOf(row)
+	if !d.put(delivery{to: row.Owner, row: row, notes: notes}) {
+		d.node.hints.add(row.Owner, 0, notes...)
 	}
 }
 
-// hint sends a SYNC; false: there is no room now.
-func (d *deliverer) hint(to store.UserKey, tries int) bool {
-	return d.put(delivery{to: to, push: syncPush, tries: tries})
+// hint sends a SYNC, and tells notes if nobody is there; false: there is no room now.
+func (d *deliverer) hint(to store.UserKey, tries int, notes []*WaitingEvent) bool {
+	return d.put(delivery{to: to, push: syncPush, tries: tries, notes: notes})
 }
 
 func (d *deliverer) put(x delivery) bool {
 	return d.lanes[userHash(x.to)%uint32(len(d.lanes))].put(x)
+}
+
+// lost takes what a panic left: it lies in the inbox.
+func (d *deliverer) lost(batch []delivery) {
+	for _, x := range batch {
+		d.node.hints.add(x.to, x.tries, x.notes...)
+	}
 }
 
 // carry looks up the routes of one batch and queues it at the gates.
@@ -81,8 +90,10 @@ func (d *deliverer) carry(ctx context.Context, batch []delivery) {
 	for _, x := range batch {
 		stops := where[index[x.to]]
 		if len(stops) == 0 {
-			if x.row != nil && sure {
-				n.events.waiting(x.row)
+			if sure {
+				n.events.waiting(x.notes)
+			} else {
+				n.events.drop(x.notes)
 			}
 			continue
 		}
@@ -94,11 +105,12 @@ func (d *deliverer) carry(ctx context.Context, batch []delivery) {
 				continue
 			}
 		}
+		watch := n.watch(x, stops, sure)
 		for _, stop := range stops {
 			if x.leavesOut(stop.route) {
 				continue
 			}
-			n.senders.put(stop.gate, parcel{push: p, to: x.to, route: stop.route, tries: x.tries})
+			n.senders.put(stop.gate, parcel{push: p, to: x.to, route: stop.route, tries: x.tries, watch: watch})
 		}
 	}
 }

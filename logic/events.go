@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,7 @@ import (
 // PresenceEvent is the JSON value of event.TypeOnline and event.TypeOffline.
 //
 // Events may be lost, repeated, and late. Session rises with each login of a device: what is said of a lower one than the last that
-// was seen is old. A gate that dies tells of nobody going offline.
+// was seen is old. A gate that dies tells of nobody going offline: of its sessions those are told of that a message finds gone.
 type PresenceEvent struct {
 	Domain  string `json:"domain"`
 	UID     string `json:"uid"`
@@ -33,7 +34,7 @@ type PresenceEvent struct {
 const (
 	ReasonLogin  = "login"  // a session began
 	ReasonLogout = "logout" // the user logged out
-	ReasonKicked = "kicked" // an app-server ended the session; its gate tells of it as ended too
+	ReasonKicked = "kicked" // an app-server ended the session
 	ReasonEnded  = "ended"  // the connection is gone, whoever closed it
 )
 
@@ -76,9 +77,10 @@ func (e *events) answered(s session, a *logicpb.Answer) {
 	}
 }
 
-// ended tells of sessions that ended at a gate. One whose device has a newer session already ends nothing, where the presence table
-// says so.
-func (e *events) ended(ctx context.Context, list []ended) {
+// untold is what of list is to be told of as offline: it is asked for before the sessions are unregistered, and whoever unregisters
+// them tells. A session whose device has a newer one already ends nothing, and of one that has a tombstone somebody has told: where
+// the presence table says so.
+func (e *events) untold(ctx context.Context, list ...ended) []ended {
 	told := make([]ended, 0, len(list))
 	users := make([]store.UserKey, 0, len(list))
 	for _, x := range list {
@@ -88,16 +90,26 @@ func (e *events) ended(ctx context.Context, list []ended) {
 		}
 	}
 	if len(told) == 0 {
-		return
+		return nil
 	}
 	found, err := e.node.lookup(ctx, users)
-	if err != nil || len(found.Routes) != len(users) {
-		found.Routes = make([][]store.Route, len(users))
+	if err != nil || len(found.Routes) != len(users) || len(found.Ended) != len(users) {
+		return told
 	}
+	kept := told[:0]
 	for i, x := range told {
-		if !replaced(x, found.Routes[i]) {
-			e.presence(event.TypeOffline, x, ReasonEnded)
+		over := slices.ContainsFunc(found.Ended[i], func(r store.Ended) bool { return r.Class == x.class && r.Session >= x.session })
+		if !over && !replaced(x, found.Routes[i]) {
+			kept = append(kept, x)
 		}
+	}
+	return kept
+}
+
+// offline tells of sessions that are no more.
+func (e *events) offline(list []ended, reason string) {
+	for _, x := range list {
+		e.presence(event.TypeOffline, x, reason)
 	}
 }
 
@@ -131,8 +143,8 @@ func (e *events) presence(kind string, x ended, reason string) {
 	})
 }
 
-// waiting tells of a committed row that nobody was there to take.
-func (e *events) waiting(row *store.Message) {
+// notesOf is what is to be told of a committed row if nobody is there to take it.
+func (e *events) notesOf(row *store.Message) []*WaitingEvent {
 	var kind string
 	switch row.Kind {
 	case store.KindC2C:
@@ -140,16 +152,29 @@ func (e *events) waiting(row *store.Message) {
 	case store.KindS2C:
 		kind = "s2c"
 	default:
-		return
+		return nil
 	}
 	d := e.node.domain(row.Owner.Domain)
-	if d == nil || !d.Events.Waiting {
-		return
+	if d == nil || !d.Events.Waiting || e.node.uplinks == nil {
+		return nil
 	}
-	e.tell(row.Owner, mq.Event{ID: "waiting-" + strconv.FormatUint(uint64(row.ID), 10), Type: event.TypeWaiting, Time: row.CreatedAt.UTC()}, WaitingEvent{
+	return []*WaitingEvent{{
 		Domain: row.Owner.Domain, UID: row.Owner.UID, MsgID: uint64(row.ID), From: EventUser{row.From.Domain, row.From.UID}, Kind: kind,
 		Type: row.Type, CreatedAtMS: row.CreatedAt.UnixMilli(),
-	})
+	}}
+}
+
+// waiting tells of messages that nobody was there to take.
+func (e *events) waiting(notes []*WaitingEvent) {
+	for _, w := range notes {
+		about := mq.Event{ID: "waiting-" + strconv.FormatUint(w.MsgID, 10), Type: event.TypeWaiting, Time: time.UnixMilli(w.CreatedAtMS).UTC()}
+		e.tell(store.UserKey{Domain: w.Domain, UID: w.UID}, about, w)
+	}
+}
+
+// drop gives notes up: who is there cannot be told.
+func (e *events) drop(notes []*WaitingEvent) {
+	e.node.metrics.eventsDropped.Add(float64(len(notes)))
 }
 
 // tell produces an event about a user into the topic of his domain, if it has one. It does not block.

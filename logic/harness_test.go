@@ -38,6 +38,7 @@ type fakeInbox struct {
 	confirms  [][]store.Confirmation
 
 	onAppend  func(batch []store.Message) error // before anything is stored
+	onFind    func(digests []store.Digest) error
 	onConfirm func(batch []store.Confirmation) error
 	onPage    func() error
 	pageRows  []store.Message // when set, what Page returns
@@ -76,6 +77,21 @@ func (f *fakeInbox) Append(_ context.Context, batch []store.Message) ([]store.Ap
 		out[i] = store.AppendResult{ID: m.ID, Outcome: store.Stored}
 	}
 	return out, nil
+}
+
+func (f *fakeInbox) Find(_ context.Context, digests []store.Digest) ([]store.MsgID, error) {
+	if f.onFind != nil {
+		if err := f.onFind(digests); err != nil {
+			return nil, err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ids := make([]store.MsgID, len(digests))
+	for i, d := range digests {
+		ids[i] = f.byDigest[d].ID
+	}
+	return ids, nil
 }
 
 func (f *fakeInbox) rows(owner store.UserKey) []store.Message {

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/gatepost/gatepost/idl/event"
 	"github.com/gatepost/gatepost/idl/gen/appserverpb"
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
 	"github.com/gatepost/gatepost/idl/status"
@@ -92,8 +91,12 @@ func (n *Node) kickAt(ctx context.Context, user store.UserKey, class store.Devic
 	item := &gatepb.KickItem{Domain: user.Domain, Uid: user.UID, DeviceClass: int32(class), Status: uint32(status.Kicked), Reason: reason}
 	if at.route.Session != 0 {
 		item.ConnId, item.DeviceClass, item.BelowSession = at.route.ConnID, int32(at.route.Class), at.route.Session+1
-		if err := n.unregister(ctx, ended{user: user, class: at.route.Class, session: at.route.Session}); err != nil {
-			n.logger.Debug("the route of a kicked session stays for now", slog.Any("error", err)) // its gate removes it
+		x := ended{user: user, class: at.route.Class, session: at.route.Session}
+		untold := n.events.untold(ctx, x)
+		if err := n.unregister(ctx, x); err != nil {
+			n.logger.Debug("the route of a kicked session stays for now", slog.Any("error", err)) // its gate removes it, which tells
+		} else {
+			n.events.offline(untold, ReasonKicked)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.DeliverTimeout)
@@ -102,9 +105,6 @@ func (n *Node) kickAt(ctx context.Context, user store.UserKey, class store.Devic
 	if err != nil {
 		n.senders.put(at.gate, parcel{to: user, kick: item})
 		return 0, err
-	}
-	if at.route.Session != 0 && res.Kicked > 0 {
-		n.events.presence(event.TypeOffline, ended{user: user, class: at.route.Class, session: at.route.Session}, ReasonKicked)
 	}
 	return res.Kicked, nil
 }

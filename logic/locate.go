@@ -13,16 +13,11 @@ type stop struct {
 	route store.Route
 }
 
-// locate finds the stops of users, in their order, with one look-up.
+// locateSure finds the stops of users, in their order, with one look-up. sure: the table was there, so a user without a stop has no
+// session at any live gate.
 //
 // Routes at a gate that is not alive are passed over. While the table is away or has no epoch every live gate is asked; a gate that
 // has not registered its sessions under the table's epoch is asked for users who have no route.
-func (n *Node) locate(ctx context.Context, users []store.UserKey) [][]stop {
-	where, _ := n.locateSure(ctx, users)
-	return where
-}
-
-// locateSure does what locate does. sure: the table was there, so a user without a stop has no session at any live gate.
 func (n *Node) locateSure(ctx context.Context, users []store.UserKey) (where [][]stop, sure bool) {
 	where = make([][]stop, len(users))
 	found, err := n.lookup(ctx, users)

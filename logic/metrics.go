@@ -20,6 +20,7 @@ const (
 	laneCount    laneName = "count"
 	laneUnroute  laneName = "unroute"
 	laneKnown    laneName = "known"
+	laneRepeat   laneName = "repeat"
 )
 
 // metrics of a node. Labels come from typed constants only.

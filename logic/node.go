@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
+	"github.com/gatepost/gatepost/idl/status"
 )
 
 // Deps is what a node needs of the rooms around it. The ports are required.
@@ -75,7 +76,7 @@ type Node struct {
 	senders  *senders
 	gates    *gateTable
 	events   *events
-	unroute  *lane[ended]
+	unroute  *lane[wrongRoute]
 	lease    *leaseKeeper
 
 	calls    callGate
@@ -107,7 +108,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	rand.Read(owner[:])
 	n := &Node{
 		cfg: cfg, inbox: deps.Inbox, devices: deps.Devices, nodes: deps.Nodes, sweeper: deps.Sweeper, presence: deps.Presence,
-		leases: deps.Leases, reach: deps.Gates, uplinks: deps.Uplinks,
+		leases: deps.Leases, uplinks: deps.Uplinks,
 		logger: deps.Logger, registry: deps.Metrics, now: deps.Now,
 		epoch: binary.BigEndian.Uint64(epoch[:]) | 1, owner: hex.EncodeToString(owner[:]),
 		reads: make(slots, cfg.ReadConcurrency),
@@ -123,6 +124,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	}
 	n.ids = &idMaker{now: n.now}
 	n.metrics = newMetrics(n.Ready)
+	n.reach = &reachedGates{node: n, gates: deps.Gates}
 	n.bound = newInboxBound(n)
 	n.vet = newVetter(n)
 	n.commit = newCommitter(n)
@@ -133,7 +135,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 	n.senders = newSenders(n)
 	n.gates = newGateTable(n)
 	n.events = &events{node: n}
-	n.unroute = newLane[ended](cfg.DeliveryQueue, 256, 0, nil, n.metrics.depth(laneUnroute))
+	n.unroute = newLane[wrongRoute](cfg.DeliveryQueue, 256, 0, nil, n.metrics.depth(laneUnroute))
 	n.lease = &leaseKeeper{node: n, owner: n.owner}
 	return n, nil
 }
@@ -174,17 +176,18 @@ func (n *Node) Start(ctx context.Context) error {
 
 	n.lease.step(ctx)
 	for _, l := range n.delivery.lanes {
-		work(n, l, n.delivery.carry)
+		work(n, l, n.delivery.carry, n.delivery.lost)
 	}
 	for _, l := range n.commit.lanes {
-		work(n, l, n.commit.carry)
+		work(n, l, n.commit.carry, n.commit.lost)
 	}
 	for _, l := range n.confirms.lanes {
-		work(n, l, n.confirms.carry)
+		work(n, l, n.confirms.carry, n.confirms.lost)
 	}
-	work(n, n.bound.due, n.bound.carry)
-	work(n, n.vet.known.asks, n.vet.known.carry)
-	work(n, n.unroute, n.unrouteCarry)
+	work(n, n.bound.due, n.bound.carry, n.bound.lost)
+	work(n, n.vet.known.asks, n.vet.known.carry, n.vet.known.lost)
+	work(n, n.vet.repeats.asks, n.vet.repeats.carry, nil) // it recovers itself
+	work(n, n.unroute, n.unrouteCarry, nil)
 	n.loops.Go(func() { n.lease.run(loopCtx) })
 	n.loops.Go(func() { n.hints.run(loopCtx) })
 	n.loops.Go(func() { n.gates.run(loopCtx) })
@@ -194,18 +197,24 @@ func (n *Node) Start(ctx context.Context) error {
 	return nil
 }
 
-// work runs a lane.
-func work[T any](n *Node, l *lane[T], carry func(context.Context, []T)) {
-	n.spawn(func(ctx context.Context) { l.run(ctx, guarded(n, carry)) })
+// work runs a lane. lost is as for guarded.
+func work[T any](n *Node, l *lane[T], carry func(context.Context, []T), lost func([]T)) {
+	n.spawn(func(ctx context.Context) { l.run(ctx, guarded(n, carry, lost)) })
 }
 
-// guarded lets a panic cost its batch alone: frames in it are answered with a time-out.
-func guarded[T any](n *Node, carry func(context.Context, []T)) func(context.Context, []T) {
+var errOutcomeUnknown = status.New(status.Timeout, "the outcome is not known")
+
+// guarded lets a panic cost its batch alone. lost then gives each item of it that has no outcome one, so that nothing waits for it
+// or counts it for ever; nil: nobody does.
+func guarded[T any](n *Node, carry func(context.Context, []T), lost func([]T)) func(context.Context, []T) {
 	return func(ctx context.Context, batch []T) {
 		defer func() {
 			if p := recover(); p != nil {
 				n.metrics.panics.Inc()
 				n.logger.Error("panic in a lane", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+				if lost != nil {
+					lost(batch)
+				}
 			}
 		}()
 		carry(ctx, batch)

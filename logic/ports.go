@@ -17,6 +17,8 @@ type Inbox interface {
 	// Append commits all rows of batch or none, and answers in their order. Rows come sorted in no way; two rows of a batch may share a digest.
 	// store.ErrUnavailable: nothing is known of the outcome. Any other error: nothing was committed, and some row of the batch is to blame.
 	Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error)
+	// Find returns, in the order of digests, the ids of the rows that have them; 0: there is no such row. A digest may come twice.
+	Find(ctx context.Context, digests []store.Digest) ([]store.MsgID, error)
 	// Page returns at most limit rows of owner with after < id <= upto that class has not confirmed and that have not expired at now,
 	// ordered by id, together at most maxBytes of content (but at least one row, if there is one). more: rows were left out.
 	// upto 0 means the highest id there is, which is returned; 0 is returned when the inbox holds nothing for class.

@@ -45,16 +45,22 @@ func (n *Node) push(ctx context.Context, domain string, req *appserverpb.PushReq
 	if !n.pushes.acquire(p) {
 		return nil, appErrorf(AppExhausted, "too many pushes are on their way")
 	}
-	if req.OnlineOnly {
-		n.pushOnline(ctx, p)
-	} else {
-		n.pushDurable(p)
-	}
+	n.hand(ctx, p, req.OnlineOnly)
 	res := &appserverpb.PushResponse{Results: p.await(ctx, n.cfg.HandleTimeout)}
 	for _, r := range res.Results {
 		n.metrics.pushTargets.WithLabelValues(pushLabel(r)).Inc()
 	}
 	return res, nil
+}
+
+// hand hands the targets of p out.
+func (n *Node) hand(ctx context.Context, p *pushing, onlineOnly bool) {
+	defer p.handed()
+	if onlineOnly {
+		n.pushOnline(ctx, p)
+	} else {
+		n.pushDurable(p)
+	}
 }
 
 // pushLabel labels metrics.
@@ -80,6 +86,7 @@ type pushing struct {
 	life    time.Duration
 	users   []store.UserKey
 	release func() // called when each target has its outcome
+	next    int    // the first target that was not handed out; owned by who hands them out
 
 	mu       sync.Mutex
 	results  []*appserverpb.PushResult
@@ -121,12 +128,20 @@ func (n *Node) checkPush(domain string, req *appserverpb.PushRequest) (*pushing,
 	return p, nil
 }
 
-// each calls hand for every target that has no outcome yet.
+// each calls hand for every target that has no outcome yet. It is called once.
 func (p *pushing) each(hand func(i int, user store.UserKey)) {
 	for i, user := range p.users {
 		if user != (store.UserKey{}) {
 			hand(i, user)
 		}
+		p.next = i + 1
+	}
+}
+
+// handed ends the handing out. What a panic kept from being handed out gets its outcome here: else p would count for ever.
+func (p *pushing) handed() {
+	for i := p.next; i < len(p.users); i++ {
+		p.refuse(i, errPushTimeout)
 	}
 	p.one()
 }

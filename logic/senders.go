@@ -17,6 +17,7 @@ type parcel struct {
 	route store.Route // zero: every session of the user at that gate
 	kick  *gatepb.KickItem
 	tries int
+	watch *awayWatch // nil: nobody is to hear if the user is away
 	// done is told what became of a push that lies in no inbox. It must not block. nil: a push that fails becomes a hint.
 	done func(parcelOutcome)
 }
@@ -58,7 +59,7 @@ func (s *senders) put(gate store.Gate, p parcel) {
 		s.wg.Add(1)
 		s.node.spawn(func(ctx context.Context) {
 			defer s.wg.Done()
-			to.lane.run(ctx, guarded(s.node, func(ctx context.Context, batch []parcel) { s.carry(ctx, to.gate, batch) }))
+			to.lane.run(ctx, guarded(s.node, func(ctx context.Context, batch []parcel) { s.carry(ctx, to.gate, batch) }, nil))
 		})
 	}
 	s.mu.Unlock()
@@ -149,8 +150,9 @@ func (s *senders) deliver(ctx context.Context, gate store.Gate, batch []parcel) 
 			p.done(outcomeOf(outcome))
 		}
 		if outcome == gatepb.DeliverOutcome_DELIVER_UNKNOWN && p.route.Session != 0 {
-			n.unroute.put(ended{user: p.to, class: p.route.Class, session: p.route.Session})
+			n.unroute.put(wrongRoute{ended: ended{user: p.to, class: p.route.Class, session: p.route.Session}})
 		}
+		p.watch.one(outcomeOf(outcome)) // after the route went that way: what is done next finds it gone
 	}
 }
 
@@ -188,4 +190,5 @@ func (s *senders) failed(p parcel) {
 		return
 	}
 	s.node.hints.add(p.to, p.tries)
+	p.watch.one(parcelFailed)
 }

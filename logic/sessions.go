@@ -3,6 +3,7 @@ package logic
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -25,14 +26,40 @@ func (n *Node) unregister(ctx context.Context, x ended) error {
 	return n.presence.Unregister(ctx, x.user, x.class, x.session)
 }
 
+// wrongRoute is a route that a gate called wrong, or what is to be done once those before it are removed.
+type wrongRoute struct {
+	ended
+	then func() // nil: there is a route
+}
+
 // unrouteCarry removes routes that a gate called wrong. One that stays is found again by the next delivery.
-func (n *Node) unrouteCarry(ctx context.Context, batch []ended) {
+func (n *Node) unrouteCarry(ctx context.Context, batch []wrongRoute) {
+	list := make([]ended, 0, len(batch))
 	for _, x := range batch {
+		if x.then == nil && !slices.Contains(list, x.ended) { // each message to it found it wrong
+			list = append(list, x.ended)
+		}
+	}
+	n.removeRoutes(ctx, list)
+	for _, x := range batch {
+		if x.then != nil {
+			x.then()
+		}
+	}
+}
+
+func (n *Node) removeRoutes(ctx context.Context, list []ended) {
+	untold := n.events.untold(ctx, list...)
+	for _, x := range list {
 		if err := n.unregister(ctx, x); err != nil {
 			n.logger.Debug("a wrong route could not be removed", slog.String("domain", x.user.Domain), slog.String("uid", x.user.UID), slog.Any("error", err))
 			return // the table is away: the others would fail alike
 		}
 		n.metrics.unrouted.Inc()
+		if len(untold) > 0 && untold[0] == x {
+			n.events.offline(untold[:1], ReasonEnded)
+			untold = untold[1:]
+		}
 	}
 }
 
@@ -56,12 +83,15 @@ func (n *Node) Sessions(ctx context.Context, req *logicpb.SessionsRequest) (*log
 		}
 		x := ended{user: s.user, class: s.class, session: s.number}
 		over = append(over, x)
+	}
+	untold := n.events.untold(ctx, over...)
+	for _, x := range over {
 		group.Go(func() error { return n.unregister(groupCtx, x) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, status.Wrap(status.Unavailable, err, "the presence table is away")
 	}
-	n.events.ended(ctx, over)
+	n.events.offline(untold, ReasonEnded)
 	if len(req.Register) == 0 {
 		return &logicpb.SessionsResponse{PresenceEpoch: n.gates.presenceEpoch()}, nil
 	}

@@ -80,6 +80,13 @@ func (c *confirmer) ownCopy(row *store.Message) {
 	c.put(confirming{what: store.Confirmation{Owner: row.Owner, Class: row.FromClass, IDs: []store.MsgID{row.ID}}})
 }
 
+// lost answers what a panic left.
+func (c *confirmer) lost(batch []confirming) {
+	for _, x := range batch {
+		x.refuse(errOutcomeUnknown)
+	}
+}
+
 // carry commits one batch and answers it. Ids of receipts that were taken are replaced, a few times. A failure that is not transient is
 // narrowed down by halves, so that one confirmation which the database does not take holds up no other.
 func (c *confirmer) carry(ctx context.Context, batch []confirming) {

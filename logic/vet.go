@@ -15,13 +15,14 @@ import (
 )
 
 // vetter asks outside whether messages may go to their receivers, before they go to the commit: the receiver's domain may have a
-// hook, and may refuse users who never logged in. Each receiver with messages that wait for answers has a queue of his own, so
+// hook, and may refuse users who never logged in; and a full inbox takes only what it has already. Each receiver with messages that wait for answers has a queue of his own, so
 // that the messages of one sender to him keep their order (G3), and a slow answer holds up messages to him alone. The messages
 // under way are bounded for each domain.
 type vetter struct {
-	node  *Node
-	known *knownUsers
-	busy  atomic.Int64 // len(queues)
+	node    *Node
+	known   *knownUsers
+	repeats *repeats
+	busy    atomic.Int64 // len(queues)
 
 	mu     sync.Mutex
 	queues map[store.UserKey]*vetQueue // never empty: who takes the last message out removes the queue
@@ -35,7 +36,9 @@ type vetQueue struct{ items []vetted }
 // vetted is a message with the receiver's domain as it stood when the message came.
 type vetted struct {
 	*sending
-	to *account
+	to       *account
+	full     fullness
+	repeated bool // it lies in the inbox: nobody is asked about it again
 }
 
 const (
@@ -44,7 +47,7 @@ const (
 )
 
 func newVetter(n *Node) *vetter {
-	return &vetter{node: n, known: newKnownUsers(n), queues: make(map[store.UserKey]*vetQueue)}
+	return &vetter{node: n, known: newKnownUsers(n), repeats: newRepeats(n), queues: make(map[store.UserKey]*vetQueue)}
 }
 
 // needed reports whether somebody has to be asked about s.
@@ -60,10 +63,10 @@ func asksHook(s *sending, to *account) bool {
 	return to.MayWrite != nil && s.row.Kind != store.KindS2C && s.row.From != s.row.Owner
 }
 
-// put queues s if it needs an answer, or if an earlier message to its receiver waits for one. taken: s finds its outcome there, or
+// put queues s if it found no room, if it needs an answer, or if an earlier message to its receiver waits for one. taken: s finds its outcome there, or
 // with the refusal. Else s goes on its way. It does not block.
-func (v *vetter) put(s *sending, to *account) (taken bool, refusal *status.Error) {
-	needed := v.needed(s, to)
+func (v *vetter) put(s *sending, to *account, full fullness) (taken bool, refusal *status.Error) {
+	needed := full.any() || v.needed(s, to)
 	if !needed && v.busy.Load() == 0 {
 		return false, nil
 	}
@@ -81,10 +84,10 @@ func (v *vetter) put(s *sending, to *account) (taken bool, refusal *status.Error
 	}
 	to.vetting++
 	if q != nil {
-		q.items = append(q.items, vetted{s, to})
+		q.items = append(q.items, vetted{sending: s, to: to, full: full})
 		return true, nil
 	}
-	q = &vetQueue{items: []vetted{{s, to}}}
+	q = &vetQueue{items: []vetted{{sending: s, to: to, full: full}}}
 	user := ownKey(s.row.Owner)
 	v.queues[user] = q
 	v.busy.Add(1)
@@ -99,10 +102,10 @@ func (v *vetter) put(s *sending, to *account) (taken bool, refusal *status.Error
 // run carries the messages to one user until none is left.
 func (v *vetter) run(ctx context.Context, user store.UserKey, q *vetQueue) {
 	var batch []vetted
-	carry := guarded(v.node, func(ctx context.Context, batch []vetted) { v.carry(ctx, user, batch) })
+	carry := guarded(v.node, func(ctx context.Context, batch []vetted) { v.carry(ctx, user, batch) }, v.lost)
 	for {
 		v.mu.Lock()
-		for _, s := range batch { // they are in the commit lane, or refused
+		for _, s := range batch { // the messages are in the commit lane, or refused
 			s.to.vetting--
 		}
 		batch = append(batch[:0], q.items[:min(len(q.items), vetBatch)]...)
@@ -126,18 +129,29 @@ func (v *vetter) drain() {
 	v.mu.Unlock()
 	v.wg.Wait()
 	v.known.asks.close()
+	v.repeats.asks.close()
 }
 
 // carry finds the answers to a batch of messages to one user, and hands on or refuses each, in their order.
 func (v *vetter) carry(ctx context.Context, user store.UserKey, batch []vetted) {
 	ctx, cancel := context.WithTimeout(ctx, v.node.cfg.HandleTimeout) // after it nobody waits for an outcome
 	defer cancel()
-	known := v.checkKnown(ctx, user, batch)
-	hooks := v.askHooks(ctx, batch)
+	refusals := v.checkFull(ctx, batch)
+	open := make([]vetted, 0, len(batch)) // who has to be asked about
 	for i, s := range batch {
-		refusal := hooks[i]
-		if known != nil && s.to.RefuseUnknown && s.row.From != s.row.Owner {
-			refusal = known
+		if refusals[i] == nil && !s.repeated {
+			open = append(open, s)
+		}
+	}
+	known := v.checkKnown(ctx, user, open)
+	hooks := v.askHooks(ctx, open)
+	for i, s := range batch {
+		refusal := refusals[i]
+		if refusal == nil && !s.repeated {
+			refusal, hooks = hooks[0], hooks[1:]
+			if known != nil && s.to.RefuseUnknown && s.row.From != s.row.Owner {
+				refusal = known
+			}
 		}
 		if s.guard != nil && s.guard.isClosed() {
 			refusal = errStreamClosed
@@ -147,6 +161,16 @@ func (v *vetter) carry(ctx context.Context, user store.UserKey, batch []vetted) 
 		}
 		if refusal != nil {
 			s.refuse(refusal)
+		}
+		batch[i].sending = nil // it has its outcome, or is the commit's
+	}
+}
+
+// lost answers what a panic left.
+func (v *vetter) lost(batch []vetted) {
+	for _, s := range batch {
+		if s.sending != nil {
+			s.refuse(errOutcomeUnknown)
 		}
 	}
 }

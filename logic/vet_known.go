@@ -32,7 +32,10 @@ type knownAnswer struct {
 	err   error
 }
 
-var errKnownBusy = errors.New("too many receivers wait to be looked up")
+var (
+	errKnownBusy = errors.New("too many receivers wait to be looked up")
+	errKnownLost = errors.New("the look-up of receivers failed")
+)
 
 func newKnownUsers(n *Node) *knownUsers {
 	return &knownUsers{
@@ -81,6 +84,16 @@ func (k *knownUsers) ask(ctx context.Context, user store.UserKey) (bool, error) 
 		return r.known, r.err
 	case <-ctx.Done():
 		return false, ctx.Err()
+	}
+}
+
+// lost answers what a panic left.
+func (k *knownUsers) lost(asks []*knownAsk) {
+	for _, a := range asks {
+		select {
+		case a.answer <- knownAnswer{err: errKnownLost}:
+		default: // it has its answer
+		}
 	}
 }
 

@@ -239,7 +239,14 @@ type LogicNode struct {
 // Lookup is what the presence table knows of some users.
 type Lookup struct {
 	Epoch  uint64    // of the presence table; 0: it was emptied and nobody has begun a new one: ask every gate
-	Routes [][]Route // in the order of the users; tombstones and routes of gates are not filtered by the gates' leases
+	Routes [][]Route // in the order of the users; routes are not filtered by the leases of their gates
+	Ended  [][]Ended // in the order of the users: tombstones, for as long as they are remembered
+}
+
+// Ended is the tombstone of a session: it was the newest of its device class, and was unregistered.
+type Ended struct {
+	Class   DeviceClass
+	Session uint64
 }
 
 // NodeLease is a leased node number for message ids.

@@ -23,7 +23,8 @@ type Config struct {
 	Dir string
 	// Listen is host:port; port 0 takes a free one. Required.
 	Listen string
-	// Advertise is the host:port that clients are told to connect to. Empty: Listen; then Listen must name a host that clients reach.
+	// Advertise is the host, or host:port, that clients are told to connect to; without a port it is that of Listen.
+	// Empty: Listen, which must then name the one host that clients reach.
 	Advertise string
 	// Retention is how long records are kept; 0: for ever. The last record of each partition stays.
 	Retention time.Duration
@@ -37,13 +38,8 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		faults = append(faults, errors.New("dir: a directory is needed"))
 	}
-	if _, _, err := splitAddress(c.Listen); err != nil {
-		faults = append(faults, fmt.Errorf("listen: %w", err))
-	}
-	if c.Advertise != "" {
-		if host, port, err := splitAddress(c.Advertise); err != nil || host == "" || port == 0 {
-			faults = append(faults, fmt.Errorf("advertise: %q is not host:port", c.Advertise))
-		}
+	if err := ValidAddresses(c.Listen, c.Advertise); err != nil {
+		faults = append(faults, err)
 	}
 	if c.Retention < 0 {
 		faults = append(faults, fmt.Errorf("retention: %v is negative", c.Retention))
@@ -52,6 +48,43 @@ func (c Config) Validate() error {
 		faults = append(faults, fmt.Errorf("trim_every: %v is negative", c.TrimEvery))
 	}
 	return errors.Join(faults...)
+}
+
+// ValidAddresses checks Config.Listen and Config.Advertise, and returns all faults joined. It calls them as the settings are called.
+func ValidAddresses(listen, advertise string) error {
+	var faults []error
+	host, _, err := splitAddress(listen)
+	switch {
+	case err != nil:
+		faults = append(faults, fmt.Errorf("kafka.listen: %w", err))
+	case advertise == "" && unspecified(host):
+		faults = append(faults, fmt.Errorf("kafka.listen: %q is every address of this machine: say by kafka.advertise which one clients are to use", listen))
+	}
+	if advertise != "" {
+		if host, _, err := splitAdvertised(advertise); err != nil {
+			faults = append(faults, fmt.Errorf("kafka.advertise: %w", err))
+		} else if unspecified(host) {
+			faults = append(faults, fmt.Errorf("kafka.advertise: %q is no address that a client can connect to", advertise))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// unspecified reports whether host stands for all addresses of a machine.
+func unspecified(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
+
+// splitAdvertised splits host or host:port; port is 0 when there is none.
+func splitAdvertised(text string) (host string, port int, err error) {
+	if bare := strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"); net.ParseIP(bare) != nil || !strings.Contains(text, ":") {
+		return bare, 0, nil
+	}
+	if host, port, err = splitAddress(text); err == nil && port == 0 {
+		err = fmt.Errorf("%q: port 0 is no port that a client can connect to", text)
+	}
+	return host, port, err
 }
 
 func splitAddress(address string) (host string, port int, err error) {
@@ -101,14 +134,14 @@ func Start(cfg Config, logger *slog.Logger) (*Server, error) {
 	s := &Server{cfg: cfg, logger: logger}
 	bound := inner.Addr().(*net.TCPAddr)
 	s.address = net.JoinHostPort(dialHost(bound.IP), strconv.Itoa(bound.Port))
-	s.told = cfg.Advertise
-	if s.told == "" {
-		host, _, _ := splitAddress(cfg.Listen)
-		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			host = dialHost(bound.IP)
-		}
-		s.told = net.JoinHostPort(host, strconv.Itoa(bound.Port))
+	host, port, _ := splitAdvertised(cfg.Advertise)
+	if cfg.Advertise == "" {
+		host, _, _ = splitAddress(cfg.Listen)
 	}
+	if port == 0 {
+		port = bound.Port
+	}
+	s.told = net.JoinHostPort(host, strconv.Itoa(port))
 	one, forever, no := "1", "-1", "false"
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1), kfake.ClusterID("gatepost-standalone"),
@@ -129,6 +162,7 @@ func Start(cfg Config, logger *slog.Logger) (*Server, error) {
 	for _, key := range []int16{int16(kmsg.CreateTopics), int16(kmsg.AlterConfigs), int16(kmsg.IncrementalAlterConfigs)} {
 		cluster.ControlKey(key, withoutRetention)
 	}
+	cluster.ControlKey(int16(kmsg.DeleteRecords), keepLast(cluster))
 	s.cluster = cluster
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if cfg.Retention > 0 {
@@ -147,6 +181,9 @@ func dialHost(ip net.IP) string {
 
 // Addr is the host:port that clients are told.
 func (s *Server) Addr() string { return s.told }
+
+// LocalAddr is the host:port by which this machine reaches the broker, whatever clients are told.
+func (s *Server) LocalAddr() string { return s.address }
 
 // Close stops listening and writes what is left. Later calls do nothing.
 func (s *Server) Close() {
@@ -177,6 +214,28 @@ func withoutRetention(request kmsg.Request) (kmsg.Response, error, bool) { //nol
 		}
 	}
 	return nil, nil, false
+}
+
+// keepLast lets requests to delete records pass, but never for the last one of a partition: it holds the end offset over a restart,
+// and a partition that began at 0 again would hide what comes next from every group that has read further.
+func keepLast(cluster *kfake.Cluster) func(kmsg.Request) (kmsg.Response, error, bool) { //nolint:staticcheck // the order is kfake's
+	return func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r, ok := request.(*kmsg.DeleteRecordsRequest)
+		if !ok {
+			return nil, nil, false
+		}
+		for _, t := range r.Topics {
+			for _, info := range cluster.PartitionInfos(t.Topic) {
+				for i := range t.Partitions {
+					p := &t.Partitions[i]
+					if p.Partition == info.Partition && (p.Offset == -1 || p.Offset == info.HighWatermark) && info.HighWatermark > info.LogStartOffset {
+						p.Offset = info.HighWatermark - 1
+					}
+				}
+			}
+		}
+		return nil, nil, false
+	}
 }
 
 // removes reports whether the setting makes the broker remove records.

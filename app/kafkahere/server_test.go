@@ -328,8 +328,43 @@ func TestKillAfterTrim(t *testing.T) {
 	}
 }
 
-// A trim that would empty a partition leaves its last record, and the end offset is right after a restart.
-func TestTrimKeepsTheEnd(t *testing.T) {
+// What would empty a partition leaves its last record, and the end offset is right after a restart.
+func TestTheEndIsKept(t *testing.T) {
+	t.Run("trim", func(t *testing.T) {
+		keepsTheEnd(t, func(s *kafkahere.Server) error { return s.Trim(time.Now().Add(time.Hour)) })
+	})
+	remove := func(s *kafkahere.Server, to func(partition int32, client sarama.Client) int64) error {
+		client, err := sarama.NewClient([]string{s.Addr()}, configOf(s.Addr()).Sarama())
+		if err != nil {
+			return err
+		}
+		admin, err := sarama.NewClusterAdminFromClient(client)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = admin.Close() }()
+		upTo := map[int32]int64{}
+		for partition := range int32(4) {
+			upTo[partition] = to(partition, client)
+		}
+		return admin.DeleteRecords("orders", upTo)
+	}
+	t.Run("a client deletes up to the end", func(t *testing.T) {
+		keepsTheEnd(t, func(s *kafkahere.Server) error {
+			return remove(s, func(partition int32, client sarama.Client) int64 {
+				_, end := offsets(t, client, "orders", partition)
+				return end
+			})
+		})
+	})
+	t.Run("a client deletes all", func(t *testing.T) {
+		keepsTheEnd(t, func(s *kafkahere.Server) error {
+			return remove(s, func(int32, sarama.Client) int64 { return -1 })
+		})
+	})
+}
+
+func keepsTheEnd(t *testing.T, remove func(*kafkahere.Server) error) {
 	dir := t.TempDir()
 	s := startServer(t, kafkahere.Config{Dir: dir})
 	p := startProducer(t, s.Addr(), "orders")
@@ -351,7 +386,7 @@ func TestTrimKeepsTheEnd(t *testing.T) {
 	if got := len(consumeIDs(t, s.Addr(), "orders")); got != 100 {
 		t.Fatalf("%d records are left after a trim of what is older than an hour", got)
 	}
-	if err := s.Trim(time.Now().Add(time.Hour)); err != nil {
+	if err := remove(s); err != nil {
 		t.Fatal(err)
 	}
 	checkEnd := func(when, address string) {
@@ -431,7 +466,7 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestAskingMakesNoTopic(t *testing.T) {
-	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0"})
+	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0", Advertise: "127.0.0.1"})
 	settings := configOf(s.Addr()).Sarama()
 	settings.Metadata.AllowAutoTopicCreation = true
 	settings.Metadata.Retry.Max = 1
@@ -447,10 +482,45 @@ func TestAskingMakesNoTopic(t *testing.T) {
 
 func TestAdvertisedAddressIsTold(t *testing.T) {
 	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Advertise: "kafka.example:7140"})
-	if s.Addr() != "kafka.example:7140" {
-		t.Errorf("Addr() = %s", s.Addr())
+	if s.Addr() != "kafka.example:7140" || !strings.HasPrefix(s.LocalAddr(), "127.0.0.1:") {
+		t.Errorf("Addr() = %s, LocalAddr() = %s", s.Addr(), s.LocalAddr())
+	}
+	client, err := sarama.NewClient([]string{s.LocalAddr()}, configOf(s.LocalAddr()).Sarama())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	if brokers := client.Brokers(); len(brokers) != 1 || brokers[0].Addr() != "kafka.example:7140" {
+		t.Errorf("clients are told %v", brokers)
 	}
 	if err := (kafkahere.Config{Listen: "x", Advertise: ":1", Retention: -1}).Validate(); err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("Validate() = %v", err)
+	}
+}
+
+func TestAddressesToListenAndToTell(t *testing.T) {
+	for _, c := range []struct{ listen, advertise, fault string }{
+		{"127.0.0.1:7140", "", ""},
+		{"0.0.0.0:7140", "", "kafka.advertise"},
+		{":7140", "", "kafka.advertise"},
+		{"[::]:7140", "", "kafka.advertise"},
+		{":7140", "kafka.example", ""},
+		{":7140", "kafka.example:9092", ""},
+		{":7140", "2001:db8::1", ""},
+		{":7140", "[2001:db8::1]:9092", ""},
+		{":7140", "0.0.0.0", "kafka.advertise"},
+		{":7140", "kafka.example:0", "kafka.advertise"},
+		{":7140", "kafka.example:port", "kafka.advertise"},
+		{"7140", "", "kafka.listen"},
+	} {
+		err := kafkahere.ValidAddresses(c.listen, c.advertise)
+		if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+			t.Errorf("listen %q, advertise %q: %v", c.listen, c.advertise, err)
+		}
+	}
+	s := startServer(t, kafkahere.Config{Dir: t.TempDir(), Listen: "0.0.0.0:0", Advertise: "kafka.example"})
+	_, port, err := net.SplitHostPort(s.LocalAddr())
+	if err != nil || s.Addr() != "kafka.example:"+port {
+		t.Errorf("Addr() = %s, LocalAddr() = %s, %v", s.Addr(), s.LocalAddr(), err)
 	}
 }

@@ -26,10 +26,13 @@ type Options struct {
 	Dir    string // of everything that the platform writes; made when it is missing
 	Gates  int
 	Logic  int
-	MySQL  string        // for a cluster: DSN of a database that is there, and empty or this platform's from before
-	Redis  string        // for a cluster: host:port
-	Kafka  []string      // brokers, host:port; empty: standalone has its own, a cluster none
-	Topic  string        // of every uplink; default "uplinks"
+	MySQL  string   // for a cluster: DSN of a database that is there, and empty or this platform's from before
+	Redis  string   // for a cluster: host:port
+	Kafka  []string // brokers, host:port; empty: standalone has its own, a cluster none
+	Topic  string   // of every uplink; default "uplinks"
+	// Accept are the domains whose users may write to those of Domain. More are further entries of the configuration's domains, by name.
+	Accept []string
+	More   map[string]string
 	Prefix string        // of the keys in Redis; empty: drawn
 	TLS    bool          // the gates listen with TLS too
 	Set    []string      // key=value of the configuration of every server
@@ -49,7 +52,7 @@ type Platform struct {
 	store    []string // flags that name the database
 
 	mu     sync.Mutex
-	tokens map[string]string
+	tokens map[string]string // by domain/uid
 	appKey string
 }
 
@@ -150,9 +153,12 @@ func (p *Platform) cluster(ctx context.Context) error {
 
 // writeConfig writes what all servers share.
 func (p *Platform) writeConfig() error {
-	text := fmt.Sprintf("domains:\n  %s:\n    auth: {kind: token}\n", Domain)
+	text := fmt.Sprintf("domains:\n  %s:\n    auth: {kind: token}\n    accept_from: [%s]\n", Domain, strings.Join(p.opt.Accept, ", "))
 	if p.opt.Gates == 0 || len(p.opt.Kafka) > 0 {
 		text += fmt.Sprintf("    uplinks: {default: %q}\n", p.opt.Topic)
+	}
+	for name, entry := range p.opt.More {
+		text += fmt.Sprintf("  %s: %s\n", name, entry)
 	}
 	if len(p.opt.Kafka) > 0 {
 		text += "kafka:\n  brokers: [" + strings.Join(p.opt.Kafka, ", ") + "]\n"
@@ -212,7 +218,17 @@ func (p *Platform) AppKey(ctx context.Context) (string, error) {
 	if p.appKey != "" {
 		return p.appKey, nil
 	}
-	out, err := p.Command(ctx, append([]string{"app-key", "add", "--json", "--domain", Domain, "--rights", "push,presence,kick,token"}, p.store...)...)
+	key, err := p.AddAppKey(ctx, Domain, "push,presence,kick,token")
+	if err != nil {
+		return "", err
+	}
+	p.appKey = key
+	return key, nil
+}
+
+// AddAppKey makes another app key of a domain, with rights that are separated by commas.
+func (p *Platform) AddAppKey(ctx context.Context, domain, rights string) (string, error) {
+	out, err := p.Command(ctx, append([]string{"app-key", "add", "--json", "--domain", domain, "--rights", rights}, p.store...)...)
 	if err != nil {
 		return "", err
 	}
@@ -222,8 +238,14 @@ func (p *Platform) AppKey(ctx context.Context) (string, error) {
 	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Key == "" {
 		return "", fmt.Errorf("app-key add --json: no key in its answer: %w", err)
 	}
-	p.appKey = made.Key
 	return made.Key, nil
+}
+
+// RevokeAppKey revokes an app key.
+func (p *Platform) RevokeAppKey(ctx context.Context, key string) error {
+	id, _, _ := strings.Cut(key, ".")
+	_, err := p.Command(ctx, append([]string{"app-key", "revoke", id}, p.store...)...)
+	return err
 }
 
 // KeysFile holds the secrets of the platform.
@@ -234,19 +256,25 @@ func (p *Platform) Dir() string { return p.opt.Dir }
 
 // Token is a token of a user of Domain, made by the binary. Tokens are kept for an hour of tests.
 func (p *Platform) Token(ctx context.Context, uid string) (string, error) {
+	return p.TokenIn(ctx, Domain, uid)
+}
+
+// TokenIn is a token of a user of any domain whose tokens are the platform's own.
+func (p *Platform) TokenIn(ctx context.Context, domain, uid string) (string, error) {
+	user := domain + "/" + uid
 	p.mu.Lock()
-	t, ok := p.tokens[uid]
+	t, ok := p.tokens[user]
 	p.mu.Unlock()
 	if ok {
 		return t, nil
 	}
-	t, err := p.Command(ctx, "token", "--keys-file", p.keysFile, "--ttl", "2h", "--domain", Domain, "--uid", uid)
+	t, err := p.Command(ctx, "token", "--keys-file", p.keysFile, "--ttl", "2h", "--domain", domain, "--uid", uid)
 	if err != nil {
 		return "", err
 	}
 	t = strings.TrimSpace(t)
 	p.mu.Lock()
-	p.tokens[uid] = t
+	p.tokens[user] = t
 	p.mu.Unlock()
 	return t, nil
 }

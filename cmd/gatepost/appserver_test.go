@@ -5,12 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/gatepost/gatepost/app"
 	"github.com/gatepost/gatepost/cmd/gatepost/internal/target"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
 	"github.com/gatepost/gatepost/sdk/go/memstore"
@@ -110,8 +114,29 @@ func TestAppServerCommands(t *testing.T) {
 		sent[s.ID().String()] = content
 	}
 	out, err = command(t, here("topics")...)
-	if err != nil || !strings.Contains(out, "→ uplinks  partitions 4, retention 168h0m0s, end offsets [") || !strings.Contains(out, "3") {
+	if err != nil || !strings.Contains(out, "→ uplinks  partitions 4, replication 1, retention 168h0m0s, end offsets [") || !strings.Contains(out, "3") {
 		t.Errorf("topics: %v\n%s", err, out)
+	}
+	rt, err := app.ReadRuntime(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A cluster's topics are those of a configuration.
+	settings := filepath.Join(t.TempDir(), "gatepost.yaml")
+	content := fmt.Sprintf("kafka: {brokers: [%q]}\ndomains: {shop: {uplinks: {topics: {order: uplinks, 'fare.*': nowhere}}}}\n", rt.Kafka[0])
+	if err := os.WriteFile(settings, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err = command(t, "topics", "--config", settings)
+	if err != nil || !strings.Contains(out, "shop  order → uplinks  partitions 4") || !strings.Contains(out, "shop  fare.* → nowhere  is not there yet") {
+		t.Errorf("topics of a configuration: %v\n%s", err, out)
+	}
+	var lines []map[string]any
+	if out, err = command(t, "topics", "--config", settings, "--json"); err != nil || json.Unmarshal([]byte(out), &lines) != nil || len(lines) != 2 || lines[1]["topic"] != "uplinks" {
+		t.Errorf("topics as JSON: %v\n%s", err, out)
+	}
+	if _, err := command(t, "topics", "--data-dir", t.TempDir()); err == nil || !strings.Contains(err.Error(), "--config") {
+		t.Errorf("topics of nothing: %v", err)
 	}
 	consume := func(count string) (ids []string) {
 		t.Helper()
@@ -137,6 +162,49 @@ func TestAppServerCommands(t *testing.T) {
 	first, rest := consume("2"), consume("1")
 	if len(first) != 2 || len(rest) != 1 || rest[0] == first[0] || rest[0] == first[1] {
 		t.Errorf("a group was given %v, then %v: want 2 and the third", first, rest)
+	}
+}
+
+func TestConsumeFromTheEnd(t *testing.T) {
+	dir, stop := startStandalone(t, builtBinary(t))
+	defer stop()
+	ann := online(t, dir, "ann")
+	report := func(content string) {
+		t.Helper()
+		s, err := ann.C2S(t.Context(), gatepost.Report{Type: "position", Content: []byte(content)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report("before")
+	if got := run(t.Context(), []string{"consume", "--data-dir", dir, "--from", "middle"}, io.Discard); got != exitUsage {
+		t.Errorf("--from middle: exit code %d", got)
+	}
+	if out, err := command(t, "consume", "--data-dir", dir, "--count", "1"); err != nil || !strings.Contains(out, "before") {
+		t.Errorf("from the beginning: %v\n%s", err, out)
+	}
+	root, _ := newRoot()
+	out := &screen{}
+	root.SetOut(out)
+	root.SetErr(out)
+	root.SetArgs([]string{"consume", "--data-dir", dir, "--from", "end", "--count", "1"})
+	done := make(chan error, 1)
+	go func() { done <- root.ExecuteContext(t.Context()) }()
+	for deadline := time.After(30 * time.Second); ; { // it begins at some time
+		report("after")
+		select {
+		case err := <-done:
+			if text := out.String(); err != nil || !strings.Contains(text, "after") || strings.Contains(text, "before") {
+				t.Errorf("from the end: %v\n%s", err, text)
+			}
+			return
+		case <-deadline:
+			t.Fatalf("nothing comes:\n%s", out)
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 

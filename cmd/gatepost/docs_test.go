@@ -115,11 +115,11 @@ func snippet(ctx context.Context, token string) (gatepost.SendResult, error) {
 	}
 }
 
-var metricName = regexp.MustCompile(`\bgatepost_(gate|logic|store)_([a-z_]+)`)
+var metricName = regexp.MustCompile(`\bgatepost_(gate|logic|store|kafka)_([a-z_]+)`)
 
 func TestMetricsOnThePagesExist(t *testing.T) {
 	sources := map[string]string{}
-	for room, file := range map[string]string{"gate": "gate/metrics.go", "logic": "logic/metrics.go", "store": "store/sql/durability.go"} {
+	for room, file := range map[string]string{"gate": "gate/metrics.go", "logic": "logic/metrics.go", "store": "store/sql/durability.go", "kafka": "mq/kafka/metrics.go"} {
 		b, err := os.ReadFile(filepath.Join(repository, filepath.FromSlash(file)))
 		if err != nil {
 			t.Fatal(err)
@@ -135,18 +135,20 @@ func TestMetricsOnThePagesExist(t *testing.T) {
 	}
 }
 
-var settingName = regexp.MustCompile("`((?:gate|logic|sql|redis|admin|log|tls)\\.[a-z_.]+)`")
+var settingName = regexp.MustCompile("`((?:gate|logic|sql|redis|kafka|admin|log|tls)\\.[a-z_.]+)`")
 
 func TestSettingsOnThePagesExist(t *testing.T) {
 	known, err := command(t, "config", "print", "--role", "logic", "--env")
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := command(t, "config", "print", "--role", "gate", "--env")
-	if err != nil {
-		t.Fatal(err)
+	for _, role := range []string{"gate", "standalone"} {
+		more, err := command(t, "config", "print", "--role", role, "--env")
+		if err != nil {
+			t.Fatal(err)
+		}
+		known += more
 	}
-	known += more
 	for name, page := range pages(t) {
 		for _, m := range settingName.FindAllStringSubmatch(page, -1) {
 			if strings.HasSuffix(m[1], ".go") {

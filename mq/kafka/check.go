@@ -53,7 +53,7 @@ func check(ctx context.Context, cfg Config) (p Promise, err error) {
 	settings.Metadata.Retry.Max = 1
 	settings.Admin.Retry.Max = 1
 	settings.Net.Proxy.Enable = true
-	settings.Net.Proxy.Dialer = boundDialer(ctx, cfg.Timeout)
+	settings.Net.Proxy.Dialer = boundDialer(ctx, cfg.Timeout, nil)
 
 	admin, err := sarama.NewClusterAdmin(cfg.Brokers, settings)
 	if err != nil {
@@ -120,9 +120,13 @@ type dialFunc func(network, address string) (net.Conn, error)
 
 func (f dialFunc) Dial(network, address string) (net.Conn, error) { return f(network, address) }
 
-// boundDialer returns a dialer whose connections close when ctx ends: whoever waits on one returns.
-func boundDialer(ctx context.Context, timeout time.Duration) dialFunc {
+// boundDialer returns a dialer whose connections close when ctx ends: whoever waits on one returns. It dials what reach, unless nil,
+// makes of an address.
+func boundDialer(ctx context.Context, timeout time.Duration, reach func(string) string) dialFunc {
 	return func(network, address string) (net.Conn, error) {
+		if reach != nil {
+			address = reach(address)
+		}
 		dialer := net.Dialer{Timeout: timeout}
 		nc, err := dialer.DialContext(ctx, network, address)
 		if err != nil {

@@ -13,7 +13,8 @@ import (
 
 // cluster asks brokers where partitions are. Safe for concurrent use.
 type cluster struct {
-	cfg Config
+	cfg   Config
+	reach func(address string) string // Deps.Reach
 
 	mu    sync.Mutex
 	known []string // brokers that the last answer named
@@ -28,7 +29,7 @@ const (
 // dial opens a connection that closes when ctx ends. The caller closes it.
 func (c *cluster) dial(ctx context.Context, address string) (*sarama.Broker, error) {
 	broker := sarama.NewBroker(address)
-	if err := broker.Open(c.cfg.link(ctx)); err != nil {
+	if err := broker.Open(c.cfg.link(ctx, c.reach)); err != nil {
 		return nil, err
 	}
 	if connected, err := broker.Connected(); err != nil || !connected {

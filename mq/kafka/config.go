@@ -99,15 +99,15 @@ func (c Config) Sarama() *sarama.Config {
 }
 
 // link returns the settings of one low-level connection: no request on it is tried again or has company by itself.
-// Its dial, and all that is read and written, end with ctx.
-func (c Config) link(ctx context.Context) *sarama.Config {
+// Its dial, and all that is read and written, end with ctx. reach is Deps.Reach.
+func (c Config) link(ctx context.Context, reach func(string) string) *sarama.Config {
 	s := sarama.NewConfig()
 	s.ClientID = c.ClientID
 	s.Version = linkVersion
 	s.Net.DialTimeout, s.Net.ReadTimeout, s.Net.WriteTimeout = c.Timeout, c.Timeout, c.Timeout
 	s.Net.MaxOpenRequests = 1
 	s.Net.Proxy.Enable = true
-	s.Net.Proxy.Dialer = boundDialer(ctx, c.Timeout)
+	s.Net.Proxy.Dialer = boundDialer(ctx, c.Timeout, reach)
 	s.Metadata.AllowAutoTopicCreation = false
 	return s
 }

@@ -37,7 +37,11 @@ func recordOf(e *mq.Event) *sarama.Record {
 	add(event.Traceparent, e.Traceparent)
 	add(event.ContentType, e.ContentType)
 
-	record := &sarama.Record{Key: []byte(e.Key()), Value: e.Content, Headers: make([]*sarama.RecordHeader, len(headers))}
+	value := e.Content
+	if value == nil { // an empty report is an empty value: none at all would be a tombstone
+		value = []byte{}
+	}
+	record := &sarama.Record{Key: []byte(e.Key()), Value: value, Headers: make([]*sarama.RecordHeader, len(headers))}
 	for i := range headers {
 		record.Headers[i] = &headers[i]
 	}

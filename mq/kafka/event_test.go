@@ -1,6 +1,10 @@
 package kafka
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/gatepost/gatepost/mq"
+)
 
 // The vectors are those of Kafka's own client.
 func TestMurmur2(t *testing.T) {
@@ -10,6 +14,15 @@ func TestMurmur2(t *testing.T) {
 	} {
 		if got := int32(murmur2(key)); got != want {
 			t.Errorf("murmur2(%q) = %d, want %d", key, got, want)
+		}
+	}
+}
+
+// To Kafka's consumers no value at all is another thing than an empty one, and in a compacted topic a deletion.
+func TestAnEmptyReportHasAValue(t *testing.T) {
+	for _, content := range [][]byte{nil, {}} {
+		if v := recordOf(&mq.Event{ID: "1", Domain: "d", UID: "u", Content: content}).Value; v == nil || len(v) != 0 {
+			t.Errorf("content %#v has the value %#v", content, v)
 		}
 	}
 }

@@ -312,6 +312,61 @@ func TestOneRecordFailsWithoutReason(t *testing.T) {
 	}
 }
 
+// A record that the broker fails without a reason for ever is refused for good, once others of its partition have been stored beside it
+// again and again: its stream goes on. While nothing else is stored it is never refused.
+func TestPoisonIsRefusedForGoodWhileOthersAreStored(t *testing.T) {
+	cluster, cfg := startKafka(t)
+	p := startProducer(t, cfg)
+	p.SetRefusalSpan(50 * time.Millisecond)
+	if err := p.Ensure(t.Context(), []string{"orders"}); err != nil {
+		t.Fatal(err)
+	}
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r := request.(*kmsg.ProduceRequest)
+		cluster.KeepControl()
+		if !bytes.Contains(r.Topics[0].Partitions[0].Records, []byte("poison")) {
+			return nil, nil, false
+		}
+		return produceAnswer(r, kerr.UnknownServerError.Code), nil, true
+	})
+	try := func(uid string, n int, content string) error {
+		var o outcomes
+		r := report("orders", uid, n)
+		r.Event.Content = []byte(content)
+		o.produce(p, r)
+		return o.wait(t)[r.Event.ID]
+	}
+	for n := range 20 { // nothing else is stored
+		if err := try("anna", 1, "poison"); !errors.Is(err, mq.ErrUnavailable) || mq.RetryAfter(err) == 0 {
+			t.Fatalf("failure %d with nothing stored beside it: %v", n, err)
+		}
+	}
+	failures := 0
+	eventually(t, func() error {
+		if err := try("bert", failures, "good"); err != nil {
+			t.Fatal(err)
+		}
+		failures++
+		err := try("anna", 1, "poison")
+		if errors.Is(err, mq.ErrRefused) && !errors.Is(err, mq.ErrTooLarge) {
+			return nil
+		}
+		if !errors.Is(err, mq.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		return err
+	})
+	if failures < 4 {
+		t.Errorf("refused after %d failures beside which others were stored", failures)
+	}
+	if err := try("anna", 2, "good"); err != nil {
+		t.Errorf("what was behind it: %v", err)
+	}
+	if got := idsOf(consume(t, cfg, "orders")); len(got) != failures+1 || slices.Contains(got, "anna-1") {
+		t.Errorf("stored %q", got)
+	}
+}
+
 // A topic that is deleted under the producer is made again, with other partitions perhaps.
 func TestTopicIsDeleted(t *testing.T) {
 	cluster, cfg := startKafka(t)

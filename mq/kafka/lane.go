@@ -47,7 +47,8 @@ type lane struct {
 	probing   bool
 
 	// owned by the goroutine that runs
-	wire wire
+	wire     wire
+	suspects suspects
 }
 
 // item is a record on its way. record is nil after its outcome was told.
@@ -58,7 +59,7 @@ type item struct {
 }
 
 func newLane(p *Producer, topic string, partition int32) *lane {
-	return &lane{p: p, topic: topic, partition: partition, wire: wire{p: p, topic: topic, partition: partition}}
+	return &lane{p: p, topic: topic, partition: partition, wire: wire{p: p, topic: topic, partition: partition}, suspects: suspects{rule: p.rule}}
 }
 
 // push queues r, or says why not. The caller holds Producer.mu for reading.
@@ -145,13 +146,14 @@ func (l *lane) write(batch []*item) {
 		switch {
 		case len(items) == 0: // their streams had closed
 		case res.verdict == taken:
+			l.suspects.decided(items, true)
 			l.tell(items, nil)
 		case res.verdict == refused && len(res.bad) > 0:
 			// the brokers named the bad ones, and the others of the batch go again, in their order
 			var rest []*item
 			for i, it := range items {
 				if res.bad[int32(i)] {
-					l.tell([]*item{it}, refusal(res.code))
+					l.refuse(it, res.code)
 				} else {
 					rest = append(rest, it)
 				}
@@ -160,9 +162,9 @@ func (l *lane) write(batch []*item) {
 				work = append([][]*item{rest}, work...)
 			}
 		case res.verdict == refused && len(items) == 1:
-			l.tell(items, refusal(res.code))
+			l.refuse(items[0], res.code)
 		case res.verdict == strange && len(items) == 1:
-			l.tell(items, unavailable(res.cause, jitter(breakerFirst)))
+			l.suspect(items[0], res)
 		case res.verdict == refused || res.verdict == strange:
 			half := len(items) / 2
 			work = append([][]*item{items[:half], items[half:]}, work...)
@@ -180,6 +182,25 @@ func (l *lane) write(batch []*item) {
 		l.p.metrics.open.WithLabelValues(l.topic).Dec()
 		l.p.logger.Info("topic is available again", "topic", l.topic, "partition", l.partition)
 	}
+}
+
+// refuse tells that the brokers will never take it.
+func (l *lane) refuse(it *item, code sarama.KError) {
+	items := []*item{it}
+	l.suspects.decided(items, false)
+	l.tell(items, refusal(code, code))
+}
+
+// suspect tells the outcome of a record that failed alone, by an error that says nothing: unavailable, or refused by the rule.
+func (l *lane) suspect(it *item, res result) {
+	if !l.suspects.failed(idOf(it.record), res.code, time.Now()) {
+		l.tell([]*item{it}, unavailable(res.cause, jitter(breakerFirst)))
+		return
+	}
+	l.p.metrics.poison.WithLabelValues(l.topic).Inc()
+	l.p.logger.Error("record is refused for good: the brokers fail it again and again, and take others beside it", "topic", l.topic,
+		"partition", l.partition, "source", it.record.Event.Source, "id", it.record.Event.ID, "err", res.cause)
+	l.tell([]*item{it}, refusal(res.code, fmt.Errorf("the brokers fail it again and again, and take others beside it: %w", res.cause)))
 }
 
 // fail opens the breaker, and fails what is left of batch and what waits behind it, in that order.

@@ -38,7 +38,8 @@ type metrics struct {
 	retries *prometheus.CounterVec   // topic, reason
 	seconds *prometheus.HistogramVec // topic
 	batch   prometheus.Histogram
-	open    *prometheus.GaugeVec // topic
+	open    *prometheus.GaugeVec   // topic
+	poison  *prometheus.CounterVec // topic
 	panics  prometheus.Counter
 }
 
@@ -57,10 +58,11 @@ func newMetrics() *metrics {
 			Namespace: "gatepost", Subsystem: "kafka", Name: "batch_records", Help: "Records of one produce request.", Buckets: prometheus.ExponentialBuckets(1, 4, 7),
 		}),
 		open:   prometheus.NewGaugeVec(prometheus.GaugeOpts(name("open_breakers", "Partitions of a topic that answer unavailable at once.")), []string{"topic"}),
+		poison: prometheus.NewCounterVec(prometheus.CounterOpts(name("poison_total", "Records refused for good because the brokers kept failing them without a reason, and stored others of their partition.")), []string{"topic"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts(name("panics_total", "Panics that were caught."))),
 	}
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.records, m.retries, m.seconds, m.batch, m.open, m.panics}
+	return []prometheus.Collector{m.records, m.retries, m.seconds, m.batch, m.open, m.poison, m.panics}
 }

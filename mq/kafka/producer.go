@@ -20,6 +20,9 @@ import (
 type Deps struct {
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: none
+	// Reach returns where the broker is dialled that the cluster names by address. nil: there. For a broker that names itself to others
+	// by an address that its own machine may not reach.
+	Reach func(address string) string
 }
 
 // Producer writes records to topics: acknowledged by all in-sync replicas, once per producer id, in the order of Produce for each key.
@@ -35,6 +38,7 @@ type Producer struct {
 	registry prometheus.Registerer
 	cluster  *cluster
 	outlet   *outlet
+	rule     rule
 
 	// every connection and all work in the background end with ctx
 	ctx    context.Context
@@ -66,7 +70,7 @@ func NewProducer(cfg Config, deps Deps) (*Producer, error) {
 		return nil, errors.New("kafka: a logger is needed")
 	}
 	p := &Producer{
-		cfg: cfg, logger: deps.Logger, metrics: newMetrics(), registry: deps.Metrics, cluster: &cluster{cfg: cfg},
+		cfg: cfg, logger: deps.Logger, metrics: newMetrics(), registry: deps.Metrics, cluster: &cluster{cfg: cfg, reach: deps.Reach}, rule: refusals,
 		wake: make(chan struct{}, 1), topics: map[string]*topic{}, wanted: map[string]bool{},
 	}
 	p.outlet = newOutlet(p.tell)
@@ -258,10 +262,10 @@ func unavailable(cause error, after time.Duration) error {
 }
 
 // refusal is the final outcome of a record that the brokers do not take.
-func refusal(code sarama.KError) error {
+func refusal(code sarama.KError, cause error) error {
 	kind := mq.ErrRefused
 	if code == sarama.ErrMessageSizeTooLarge || code == sarama.ErrMessageSetSizeTooLarge {
 		kind = mq.ErrTooLarge
 	}
-	return &failure{kind: kind, cause: code}
+	return &failure{kind: kind, cause: cause}
 }

@@ -72,7 +72,7 @@ func (p *Producer) makeReady(ctx context.Context, names []string) error {
 func (p *Producer) create(ctx context.Context, name string) error {
 	settings := p.cfg.Sarama()
 	settings.Metadata.Retry.Max, settings.Admin.Retry.Max = 1, 1
-	settings.Net.Proxy.Enable, settings.Net.Proxy.Dialer = true, boundDialer(ctx, p.cfg.Timeout)
+	settings.Net.Proxy.Enable, settings.Net.Proxy.Dialer = true, boundDialer(ctx, p.cfg.Timeout, p.cluster.reach)
 	admin, err := sarama.NewClusterAdmin(p.cfg.Brokers, settings)
 	if err != nil {
 		return fmt.Errorf("reach the cluster to make it: %w", err)
@@ -213,7 +213,7 @@ func listTopics(ctx context.Context, cfg Config, names []string) (states []Topic
 	}
 	settings := cfg.Sarama()
 	settings.Metadata.Retry.Max, settings.Admin.Retry.Max = 1, 1
-	settings.Net.Proxy.Enable, settings.Net.Proxy.Dialer = true, boundDialer(ctx, cfg.Timeout)
+	settings.Net.Proxy.Enable, settings.Net.Proxy.Dialer = true, boundDialer(ctx, cfg.Timeout, nil)
 	client, err := sarama.NewClient(cfg.Brokers, settings)
 	if err != nil {
 		return nil, err

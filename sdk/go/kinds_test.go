@@ -353,3 +353,72 @@ func TestKindsAreRememberedApart(t *testing.T) {
 		}
 	})
 }
+
+// An app-server that has heard nothing of its online-only push makes it again under the same id, to be stored: the app is shown it once if
+// it has taken the first, and again if it has not. A repeat after a restart is known too.
+func TestAnOnlinePushThatIsMadeAgainDurably(t *testing.T) {
+	for _, refuses := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			g, a := newFakeGate(t), &app{}
+			store := memstore.New()
+			var shown, times int
+			a.refuse = func(m gatepost.Message) error {
+				if times++; refuses && m.OnlineOnly {
+					return errApp
+				}
+				shown++
+				return nil
+			}
+			c := start(t, a.config(g, store))
+			login(t, c)
+			durable := g.putKind(kindS2C, "", 0, 0, fromShop)
+			g.current().deliver(&clientpb.Message{From: durable.From, Kind: kindS2C, ClientMsgId: durable.ClientMsgId, Type: "t", Content: []byte("x")})
+			synctest.Wait()
+			g.current().deliver(durable)
+			synctest.Wait()
+			if wantTimes := map[bool]int{false: 1, true: 2}[refuses]; shown != 1 || times != wantTimes || len(g.inbox) != 0 {
+				t.Fatalf("refuses %v: shown %d in %d calls, left %d", refuses, shown, times, len(g.inbox))
+			}
+			c.Close()
+			c = start(t, a.config(g, store))
+			login(t, c)
+			again := g.putKind(kindS2C, "", 0, 0, func(m *clientpb.Message) { fromShop(m); m.ClientMsgId = durable.ClientMsgId })
+			g.current().deliver(again)
+			synctest.Wait()
+			if shown != 1 || len(g.inbox) != 0 {
+				t.Fatalf("refuses %v, after a restart: shown %d, left %d", refuses, shown, len(g.inbox))
+			}
+			c.Close()
+		})
+	}
+}
+
+// What is of a kind that nobody knows is confirmed and not shown, and takes its number.
+func TestUnknownKinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, a := newFakeGate(t), &app{}
+		store := memstore.New()
+		kept := gatepost.Received{Number: 1, Message: gatepost.Message{MsgID: 7, Kind: 9, From: gatepost.User{Domain: "d", UID: "bob"}}} // of a newer release, before it was put back
+		if err := store.Commit(&gatepost.Changes{PutReceived: []gatepost.Received{kept}}); err != nil {
+			t.Fatal(err)
+		}
+		c := start(t, a.config(g, store))
+		login(t, c)
+		unknown := func(kind clientpb.MessageKind, stream, seq uint64) *clientpb.Message {
+			return g.putKind(kind, "bob", stream, seq, nil)
+		}
+		g.current().deliver(g.put("bob", 1, 1), unknown(9, 1, 2), unknown(1, 1, 3), g.put("bob", 1, 4), unknown(256, 1, 5), unknown(258, 0, 0), unknown(9, 0, 0),
+			&clientpb.Message{From: &clientpb.User{Domain: "d"}, Kind: 9, ClientMsgId: make([]byte, 16)})
+		synctest.Wait()
+		if got := a.seqs(); !slices.Equal(got, []uint64{1, 4}) {
+			t.Errorf("shown %v", got)
+		}
+		if len(g.inbox) != 0 || slices.Contains(g.confirmed, 0) || !slices.Contains(g.confirmed, 7) {
+			t.Errorf("confirmed %v, left %d", g.confirmed, len(g.inbox))
+		}
+		left, err := store.Copy().Load()
+		if err != nil || len(left.Marks) != 1 || left.Marks[0].High != 5 || len(left.Received) != 0 {
+			t.Errorf("kept %+v, %v", left, err)
+		}
+	})
+}

@@ -24,7 +24,8 @@ type inbox struct {
 	marks  markTable
 	dirty  map[MarkKey]*Mark // to be written by the next commit
 	seen   seenSet           // of unnumbered messages; kept
-	online seenSet           // of online-only pushes
+	online seenSet           // of online-only pushes, whatever became of them
+	had    seenSet           // of online-only pushes that the app has taken
 	number uint64            // of the youngest Received or SeenID ever
 
 	unshown      map[uint64]int // msg_id → size, of what waits for the app
@@ -52,7 +53,7 @@ func (c *Client) restoreInbox(kept *Snapshot, now time.Time) {
 	in := &c.inbox
 	in.marks = newMarkTable()
 	in.dirty = map[MarkKey]*Mark{}
-	in.seen, in.online = newSeenSet(), newSeenSet()
+	in.seen, in.online, in.had = newSeenSet(), newSeenSet(), newSeenSet()
 	in.unshown = map[uint64]int{}
 	in.jumps = map[MarkKey]*jump{}
 	for _, m := range kept.Marks {
@@ -68,7 +69,7 @@ func (c *Client) restoreInbox(kept *Snapshot, now time.Time) {
 	}
 	for _, r := range kept.Received {
 		in.number = max(in.number, r.Number)
-		if r.Shown {
+		if r.Shown || c.takes(r.Message.Kind) && c.unshowable(&r.Message) {
 			c.confirms.add(&r.Message, r.Number)
 			continue
 		}
@@ -144,16 +145,7 @@ func (c *Client) take(p *clientpb.Message) {
 		return
 	}
 	if m.Stream == 0 || m.TargetSeq == 0 {
-		id := seenID(&m)
-		if in.seen.has(id) {
-			c.confirms.add(&m, 0)
-			return
-		}
-		in.number++
-		id.Number = in.number
-		c.changes.PutSeen = append(c.changes.PutSeen, id)
-		c.changes.DeleteSeen = append(c.changes.DeleteSeen, in.seen.add(id)...)
-		c.keep(m)
+		c.takeUnnumbered(m)
 		return
 	}
 	key := markKey(&m)
@@ -171,12 +163,32 @@ func (c *Client) take(p *clientpb.Message) {
 	}
 }
 
+// takeUnnumbered remembers the message by its id.
+func (c *Client) takeUnnumbered(m Message) {
+	in := &c.inbox
+	id := seenID(&m)
+	if in.seen.has(id) || c.unshowable(&m) {
+		c.confirms.add(&m, 0)
+		return
+	}
+	had := in.had.has(id)
+	in.number++
+	id.Number = in.number
+	c.changes.PutSeen = append(c.changes.PutSeen, id)
+	c.changes.DeleteSeen = append(c.changes.DeleteSeen, in.seen.add(id)...)
+	if had { // the app has it: the push came before, online only
+		c.after = append(c.after, func() { c.confirms.add(&m, 0) })
+		return
+	}
+	c.keep(m)
+}
+
 // takeOnline shows a push that the server does not keep: at once, or never. It is not stored, and neither confirmed nor tried again.
 func (c *Client) takeOnline(m Message) {
 	in := &c.inbox
 	m.OnlineOnly = true
 	id := seenID(&m)
-	if in.seen.has(id) || in.online.has(id) {
+	if in.seen.has(id) || in.online.has(id) || c.unshowable(&m) {
 		return
 	}
 	in.online.add(id)
@@ -188,8 +200,17 @@ func (c *Client) takeOnline(m Message) {
 	c.after = append(c.after, func() { c.app.show(Received{Message: m}) })
 }
 
-// ownCopy reports whether m is the copy of what this device class has sent itself, which needs no showing.
-func (c *Client) ownCopy(m *Message) bool { return m.Kind == KindCopy && m.FromDevice == c.cfg.Device }
+// unshowable reports whether m is confirmed without being shown: the copy of what this device class has sent itself, or of a kind
+// that this package does not know.
+func (c *Client) unshowable(m *Message) bool {
+	switch m.Kind {
+	case KindC2C, KindS2C, KindReceipt:
+		return false
+	case KindCopy:
+		return m.FromDevice == c.cfg.Device
+	}
+	return true
+}
 
 func markKey(m *Message) MarkKey { return MarkKey{From: m.From, Stream: m.Stream} }
 
@@ -201,7 +222,7 @@ func (c *Client) accept(key MarkKey, m Message) {
 	mark.LastUsed = time.Now().Round(0)
 	c.changes.DeleteMarks = append(c.changes.DeleteMarks, in.marks.put(mark)...)
 	in.dirty[key] = mark
-	if c.ownCopy(&m) {
+	if c.unshowable(&m) {
 		c.after = append(c.after, func() { c.confirms.add(&m, 0) })
 		return
 	}
@@ -227,10 +248,13 @@ func (c *Client) show(r Received) {
 }
 
 // shown is called when the app has taken the message, or it was parked: that is written before the confirmation leaves.
-func (c *Client) shown(r *Received) {
-	in := &c.inbox
+func (c *Client) shown(it *item) {
+	in, r := &c.inbox, &it.Received
 	if r.Message.OnlineOnly {
 		in.onlineWaits--
+		if !it.failed {
+			in.had.add(seenID(&r.Message))
+		}
 		return
 	}
 	in.unshownBytes -= in.unshown[r.Message.MsgID]
@@ -345,7 +369,7 @@ func messageOf(p *clientpb.Message) Message {
 		ExpiresAt:  time.UnixMilli(p.ExpiresAtMs),
 		Stream:     p.Stream,
 		TargetSeq:  p.TargetSeq,
-		Kind:       MessageKind(p.Kind),
+		Kind:       MessageKind(min(uint32(p.Kind), 255)), // what does not fit is unknown, not another one
 		Receipt:    p.Receipt,
 	}
 	if p.OriginalTo != nil {

@@ -39,6 +39,7 @@ type item struct {
 	Received
 	lane     MarkKey
 	attempts int
+	failed   bool // online only, and the app has refused it
 }
 
 // blockedLane is a sequence whose first item the app has refused.
@@ -172,7 +173,7 @@ func (q *appQueue) callMessage(it *item) {
 	it.attempts++
 	if err != nil && it.Message.OnlineOnly {
 		c.log.Warn("online-only push failed", "from", it.Message.From.String(), "type", it.Message.Type, "error", err)
-		err = nil
+		it.failed, err = true, nil
 	}
 	if err != nil && c.ctx.Err() != nil {
 		return // the Client closes: the message stays unshown
@@ -226,7 +227,7 @@ func (c *Client) takeShown() {
 	q.shown, q.told = nil, nil
 	q.mu.Unlock()
 	for _, it := range shown {
-		c.shown(&it.Received)
+		c.shown(it)
 	}
 	for _, n := range told {
 		c.told(n)

@@ -59,7 +59,7 @@ func (id ClientMsgID) String() string {
 // MessageKind tells where a message comes from.
 type MessageKind uint8
 
-// The kinds that a Client shows; a number beside them is from a newer server.
+// The kinds that a Client shows. One of another kind is from a newer server: it is confirmed without being shown.
 const (
 	KindC2C     = MessageKind(clientpb.MessageKind_MESSAGE_KIND_C2C)     // from a user
 	KindS2C     = MessageKind(clientpb.MessageKind_MESSAGE_KIND_S2C)     // from an app-server: From has a domain and no UID

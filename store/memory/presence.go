@@ -228,10 +228,12 @@ func (p *Presence) Lookup(ctx context.Context, users []store.UserKey) (store.Loo
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	res := store.Lookup{Epoch: p.epoch, Routes: make([][]store.Route, len(users))}
+	res := store.Lookup{Epoch: p.epoch, Routes: make([][]store.Route, len(users)), Ended: make([][]store.Ended, len(users))}
 	for i, u := range users {
 		for _, f := range p.users[u] {
-			if !f.tomb() {
+			if f.tomb() {
+				res.Ended[i] = append(res.Ended[i], store.Ended{Class: f.route.Class, Session: f.route.Session})
+			} else {
 				res.Routes[i] = append(res.Routes[i], f.route)
 			}
 		}

@@ -217,7 +217,7 @@ func (p *Presence) Lookup(ctx context.Context, users []store.UserKey) (store.Loo
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, goredis.Nil) {
 		return store.Lookup{}, unavailable("look up routes", err)
 	}
-	res := store.Lookup{Routes: make([][]store.Route, len(users))}
+	res := store.Lookup{Routes: make([][]store.Route, len(users)), Ended: make([][]store.Ended, len(users))}
 	switch n, err := epoch.Uint64(); {
 	case err == nil:
 		res.Epoch = n
@@ -238,7 +238,9 @@ func (p *Presence) Lookup(ctx context.Context, users []store.UserKey) (store.Loo
 			if err != nil {
 				return store.Lookup{}, unavailable("look up routes", err)
 			}
-			if !tomb {
+			if tomb {
+				res.Ended[i] = append(res.Ended[i], store.Ended{Class: r.Class, Session: r.Session})
+			} else {
 				res.Routes[i] = append(res.Routes[i], r)
 			}
 		}

@@ -36,6 +36,7 @@ func RunInbox(t *testing.T, factory DatabaseFactory) {
 	run("a poison row fails the batch and nothing else", testPoison)
 	run("rows that do not fit are refused", testMisfits)
 	run("large contents", testLarge)
+	run("messages are found by their digests", testFind)
 	run("pages", testPages)
 	run("pages are filtered", testPageFilter)
 	run("counting", testCount)
@@ -123,6 +124,34 @@ func testDuplicatesInBatch(t *testing.T, db Database) {
 	want = []store.AppendResult{{ID: m.ID, Outcome: store.Duplicate}, {ID: m.ID, Outcome: store.Duplicate}}
 	if diff := cmp.Diff(want, db.append(t, third, fourth)); diff != "" {
 		t.Fatal(diff)
+	}
+}
+
+func testFind(t *testing.T, db Database) {
+	if got, err := db.Inbox.Find(t.Context(), nil); err != nil || len(got) != 0 {
+		t.Fatal(got, err)
+	}
+	for _, count := range []int{1, 5, 300} {
+		rows := messages(count, alice, bob)
+		db.stored(t, rows...)
+		var digests []store.Digest
+		var want []store.MsgID
+		for _, m := range rows {
+			digests = append(digests, m.Digest, message(alice, bob).Digest) // the second one is not there
+			want = append(want, m.ID, 0)
+		}
+		digests, want = append(digests, rows[0].Digest), append(want, rows[0].ID)
+		got, err := db.Inbox.Find(t.Context(), digests)
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%d rows: found %v, %v, want %v", count, got, err, want)
+		}
+	}
+	// A row that has left is not found.
+	m := message(alice, bob)
+	db.stored(t, m)
+	db.confirm(t, bob, android, m.ID)
+	if got, err := db.Inbox.Find(t.Context(), []store.Digest{m.Digest}); err != nil || !slices.Equal(got, []store.MsgID{0}) {
+		t.Fatal(got, err)
 	}
 }
 
@@ -307,7 +336,8 @@ func testDone(t *testing.T, db Database) {
 	_, _, _, err2 := db.Inbox.Page(ctx, store.PageQuery{Owner: bob, Class: android, Limit: 1, Now: start})
 	_, err3 := db.Inbox.Confirm(ctx, []store.Confirmation{{Owner: bob, Class: android, IDs: []store.MsgID{1}}})
 	_, err4 := db.Devices.Register(ctx, store.Device{Owner: bob, Class: android})
-	for i, err := range []error{err, err2, err3, err4} {
+	_, err5 := db.Inbox.Find(ctx, []store.Digest{{1}})
+	for i, err := range []error{err, err2, err3, err4, err5} {
 		if !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("call %d: %v", i, err)
 		}

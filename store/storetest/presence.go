@@ -81,6 +81,19 @@ func (p Table) routes(t testing.TB, want ...store.Route) {
 	}
 }
 
+// ended is what the table remembers of bob's sessions that ended.
+func (p Table) ended(t testing.TB, want ...store.Ended) {
+	t.Helper()
+	res, err := p.Presence.Lookup(t.Context(), []store.UserKey{alice, bob})
+	if err != nil || len(res.Ended) != 2 || len(res.Ended[0]) != 0 {
+		t.Fatal(res, err)
+	}
+	slices.SortFunc(res.Ended[1], func(a, b store.Ended) int { return int(a.Class) - int(b.Class) })
+	if !slices.Equal(res.Ended[1], want) {
+		t.Fatalf("ended %+v, want %+v", res.Ended[1], want)
+	}
+}
+
 func (p Table) unregister(t testing.TB, session uint64) {
 	t.Helper()
 	if err := p.Presence.Unregister(t.Context(), bob, android, session); err != nil {
@@ -222,16 +235,23 @@ func testUnregister(t *testing.T, p Table) {
 		p.unregister(t, other)
 	}
 	p.routes(t, a)
+	p.ended(t)
 	if err := p.Presence.Unregister(t.Context(), bob, ios, a.Session); err != nil {
 		t.Fatal(err)
 	}
 	p.routes(t, a)
+	other := store.Ended{Class: ios, Session: a.Session} // nothing stood there: the number is remembered
+	p.ended(t, other)
 	b := p.made(t, route(2, clockID+1, 1, 2), &a)
 	p.unregister(t, a.Session) // the old gate is late
 	p.routes(t, b)
+	p.ended(t, other)
 	p.unregister(t, b.Session)
 	p.unregister(t, b.Session)
 	p.routes(t)
+	p.ended(t, store.Ended{Class: android, Session: b.Session}, other)
+	p.made(t, route(3, clockID+2, 1, 3), nil)
+	p.ended(t, other)
 }
 
 func testTombstone(t *testing.T, p Table) {

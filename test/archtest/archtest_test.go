@@ -96,8 +96,11 @@ func TestPlantedFaults(t *testing.T) {
 			},
 		},
 		{
-			name: "app-servers' SDK may speak Kitex",
-			pkg:  archtest.Package{ImportPath: m + "sdk/go/appserver", Imports: []string{"github.com/cloudwego/kitex/client", m + "sdk/go"}},
+			name: "app-servers' SDK may speak gRPC, not Kitex",
+			pkg: archtest.Package{
+				ImportPath: m + "sdk/go/appserver", Imports: []string{"google.golang.org/grpc", m + "sdk/go"}, Deps: []string{"github.com/cloudwego/kitex/client"},
+			},
+			want: []string{"sdk/go/appserver reaches github.com/cloudwego/kitex/client: sdk/go/appserver never does, not even through others"},
 		},
 		{
 			name: "somebody imports cmd",

@@ -115,6 +115,7 @@ func TestTwoProcessesOfOneInstallation(t *testing.T) {
 	file, copied := newStoreFile(t, "a.db"), newStoreFile(t, "copy.db")
 	original := person(t, "a", harness.Keeping(file.open())).Login()
 	original.Accepted(b.UID, "before")
+	harness.Eventually(t, harness.Patience, func() error { return acceptedOnce(original, 1) }) // else it is told by both
 	original.Restart(file.open)
 	original.Send(b.UID, "pending") // in both stores
 	original.Close()

@@ -3,82 +3,36 @@
 package e2e
 
 import (
-	"context"
-	"encoding/base64"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/bufbuild/protocompile"
 	"github.com/google/uuid"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	_ "google.golang.org/grpc/encoding/gzip" // a client that could read gzip says so
-	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/gatepost/gatepost/idl/status"
 	"github.com/gatepost/gatepost/test/harness"
 )
 
-// stranger is an app-server that has grpc-go and the published .proto, compiled when it starts, and nothing of ours.
-type stranger struct {
-	conn    *grpc.ClientConn
-	service protoreflect.ServiceDescriptor
-	key     string
-}
+// stranger is a stranger who calls one node and waits with a test's patience.
+type stranger struct{ *harness.Stranger }
 
 // newStranger calls the n-th node for app-servers.
-func newStranger(t *testing.T, n int, key string) *stranger {
+func newStranger(t *testing.T, n int, key string) stranger {
 	t.Helper()
-	source, err := os.ReadFile("../../idl/appserver.proto")
-	if err != nil {
-		t.Fatal(err)
-	}
-	compiler := protocompile.Compiler{Resolver: &protocompile.SourceResolver{
-		Accessor: protocompile.SourceAccessorFromMap(map[string]string{"appserver.proto": string(source)}),
-	}}
-	files, err := compiler.Compile(context.Background(), "appserver.proto")
-	if err != nil {
-		t.Fatal(err)
-	}
 	apps := p.Apps()
-	conn, err := grpc.NewClient(apps[n%len(apps)], grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &stranger{conn: conn, service: files[0].Services().ByName("AppServer"), key: key}
+	return stranger{harness.NewStranger(t, apps[n%len(apps)], key)}
 }
 
-// call makes one call; request and answer are JSON, with fields named as in the .proto.
-func (s *stranger) call(method, format string, args ...any) (string, error) {
-	m := s.service.Methods().ByName(protoreflect.Name(method))
-	in, out := dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output())
-	if err := protojson.Unmarshal(fmt.Appendf(nil, format, args...), in); err != nil {
-		return "", err
-	}
+func (s stranger) call(method, format string, args ...any) (string, error) {
 	ctx, cancel := withPatience()
 	defer cancel()
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+s.key)
-	if err := s.conn.Invoke(ctx, fmt.Sprintf("/%s/%s", s.service.FullName(), method), in, out, grpc.WaitForReady(true)); err != nil {
-		return "", err
-	}
-	answer, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(out)
-	return strings.ReplaceAll(string(answer), " ", ""), err // the spaces between are random by intent
+	return s.Call(ctx, method, fmt.Sprintf(format, args...))
 }
 
-func (s *stranger) must(t *testing.T, method, format string, args ...any) string {
+func (s stranger) must(t *testing.T, method, format string, args ...any) string {
 	t.Helper()
 	answer, err := s.call(method, format, args...)
 	if err != nil {
@@ -98,15 +52,13 @@ func appKey(t *testing.T) string {
 	return key
 }
 
-func content(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
-
 // A stranger pushes to who is online and to who is away, asks who is there, makes a token, and kicks.
 func TestStrangerOverGRPC(t *testing.T) {
 	s := newStranger(t, 0, appKey(t))
 	b, away := person(t, "b").Login(), person(t, "away")
 	push := func(online bool, text string) string {
 		return s.must(t, "Push", `{"client_msg_id": %q, "uids": [%q, %q], "type": "order", "content": %q, "online_only": %t}`,
-			uuid.NewString(), b.UID, away.UID, content(text), online)
+			uuid.NewString(), b.UID, away.UID, harness.Content(text), online)
 	}
 	harness.Eventually(t, harness.Patience, func() error {
 		answer, err := s.call("Presence", `{"uids": [%q, %q]}`, away.UID, b.UID)
@@ -144,7 +96,7 @@ func TestTwoStrangersRetryTheSamePush(t *testing.T) {
 		s := newStranger(t, n, key)
 		for range 10 {
 			calls.Go(func() {
-				answer, err := s.call("Push", `{"client_msg_id": %q, "uids": [%q, %q], "content": %q}`, id, b.UID, away.UID, content("once"))
+				answer, err := s.call("Push", `{"client_msg_id": %q, "uids": [%q, %q], "content": %q}`, id, b.UID, away.UID, harness.Content("once"))
 				if err != nil {
 					t.Error(err)
 				}
@@ -167,7 +119,7 @@ func TestTwoStrangersRetryTheSamePush(t *testing.T) {
 		t.Errorf("%d answers say that they were the first", fresh)
 	}
 	s := newStranger(t, 0, key)
-	s.must(t, "Push", `{"client_msg_id": %q, "uids": [%q], "content": %q}`, uuid.NewString(), b.UID, content("next"))
+	s.must(t, "Push", `{"client_msg_id": %q, "uids": [%q], "content": %q}`, uuid.NewString(), b.UID, harness.Content("next"))
 	b.Wants("once", "next")
 	away.Login().Wants("once")
 	b.Leave()

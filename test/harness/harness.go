@@ -24,6 +24,12 @@ const (
 	Cluster    Mode = "cluster" // two gates and two logic nodes
 )
 
+// Domains of every platform besides platform.Domain, which stores messages to users who have never logged in, and accepts those of Guests.
+const (
+	Guests = "guests" // accepts messages from platform.Domain, refuses unknown receivers, and reports nothing but trip.*
+	Closed = "closed" // accepts messages from no other domain, and reports nothing
+)
+
 // Servers are the addresses of the servers that a cluster stands on.
 type Servers struct {
 	MySQL string // with the right to create databases
@@ -85,10 +91,17 @@ func Start(ctx context.Context, mode Mode, servers Servers, dir string, set ...s
 	if err != nil {
 		return nil, nil, err
 	}
-	opt := platform.Options{Binary: bin, Dir: dir, TLS: true, Kafka: servers.Kafka, Topic: fmt.Sprintf("gatepost-test-%x", rand.Uint64()), Set: append([]string{
-		"gate.handshake_rate=0", // every client of a test has the same address
-		"log.level=debug",
-	}, set...)}
+	opt := platform.Options{
+		Binary: bin, Dir: dir, TLS: true, Kafka: servers.Kafka, Topic: fmt.Sprintf("gatepost-test-%x", rand.Uint64()), Set: append([]string{
+			"gate.handshake_rate=0", // every client of a test has the same address
+			"log.level=debug",
+		}, set...),
+		Accept: []string{Guests},
+	}
+	opt.More = map[string]string{
+		Guests: fmt.Sprintf(`{auth: {kind: token}, accept_from: [%s], unknown_receivers: refuse, uplinks: {topics: {"trip.*": %q}}}`, platform.Domain, opt.Topic),
+		Closed: "{auth: {kind: token}}",
+	}
 	drop := func() error { return nil }
 	if mode == Cluster {
 		opt.Gates, opt.Logic, opt.Redis = 2, 2, servers.Redis

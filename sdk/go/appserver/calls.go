@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cloudwego/kitex/client/callopt"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatepost/gatepost/idl/gen/appserverpb"
@@ -62,11 +61,7 @@ func (c *Client) Presence(ctx context.Context, domain string, uids ...string) ([
 }
 
 func (c *Client) presenceChunk(ctx context.Context, domain string, uids []string, found []Presence) error {
-	var resp *appserverpb.PresenceResponse
-	err := c.do(ctx, "presence", func(ctx context.Context, opts ...callopt.Option) (err error) {
-		resp, err = c.kitex.Presence(ctx, &appserverpb.PresenceRequest{Domain: domain, Uids: uids}, opts...)
-		return err
-	})
+	resp, err := invoke[appserverpb.PresenceResponse](ctx, c, "Presence", &appserverpb.PresenceRequest{Domain: domain, Uids: uids})
 	if err != nil {
 		return err
 	}
@@ -95,12 +90,8 @@ type Kick struct {
 func (c *Client) Kick(ctx context.Context, k Kick) (sessions int, err error) {
 	ctx, cancel := c.patient(ctx)
 	defer cancel()
-	var resp *appserverpb.KickResponse
-	err = c.do(ctx, "kick", func(ctx context.Context, opts ...callopt.Option) (err error) {
-		resp, err = c.kitex.Kick(ctx, &appserverpb.KickRequest{
-			Domain: k.Domain, Uid: k.UID, DeviceClass: appserverpb.DeviceClass(k.Class), Reason: k.Reason,
-		}, opts...)
-		return err
+	resp, err := invoke[appserverpb.KickResponse](ctx, c, "Kick", &appserverpb.KickRequest{
+		Domain: k.Domain, Uid: k.UID, DeviceClass: appserverpb.DeviceClass(k.Class), Reason: k.Reason,
 	})
 	if err != nil {
 		return 0, err
@@ -129,12 +120,8 @@ func (c *Client) Token(ctx context.Context, t TokenFor) (Token, error) {
 	}
 	ctx, cancel := c.patient(ctx)
 	defer cancel()
-	var resp *appserverpb.TokenResponse
-	err := c.do(ctx, "token", func(ctx context.Context, opts ...callopt.Option) (err error) {
-		resp, err = c.kitex.Token(ctx, &appserverpb.TokenRequest{
-			Domain: t.Domain, Uid: t.UID, DeviceClass: appserverpb.DeviceClass(t.Class), TtlMs: millis(t.TTL),
-		}, opts...)
-		return err
+	resp, err := invoke[appserverpb.TokenResponse](ctx, c, "Token", &appserverpb.TokenRequest{
+		Domain: t.Domain, Uid: t.UID, DeviceClass: appserverpb.DeviceClass(t.Class), TtlMs: millis(t.TTL),
 	})
 	if err != nil {
 		return Token{}, err

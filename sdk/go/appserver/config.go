@@ -1,22 +1,13 @@
 package appserver
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strings"
 	"time"
-)
-
-// Transport is how calls travel. One port of the platform takes both.
-type Transport uint8
-
-const (
-	// GRPC shares one connection per address among all calls, and passes through proxies for HTTP/2.
-	GRPC Transport = iota
-	// TTHeader is Kitex's own: a connection for each call in flight, cheaper for large contents.
-	TTHeader
 )
 
 // Config of a Client. The zero value of all but Addresses and Key means the default.
@@ -26,8 +17,8 @@ type Config struct {
 	Addresses []string
 	// Key is the app key as it was shown when it was made. It appears in no log and in no error of this package.
 	Key string
-	// Transport is GRPC unless set.
-	Transport Transport
+	// TLS is for a proxy in front of the port, which itself takes calls in clear; nil: in clear. It is cloned.
+	TLS *tls.Config
 	// CallTimeout bounds one attempt; default 10 s, more than the platform takes for any.
 	CallTimeout time.Duration
 	// Patience bounds a call with all its attempts when its context has no deadline; default 30 s. A deadline of the context
@@ -68,9 +59,6 @@ func (c Config) Validate() error {
 		faults = append(faults, errors.New("no app key: `gatepost app-key add` makes one"))
 	} else if strings.ContainsFunc(c.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		faults = append(faults, errors.New("the app key has characters that no key has, such as a space or the end of a line"))
-	}
-	if c.Transport > TTHeader {
-		faults = append(faults, fmt.Errorf("transport %d is unknown", c.Transport))
 	}
 	for name, d := range map[string]time.Duration{"call timeout": c.CallTimeout, "patience": c.Patience, "connect timeout": c.ConnectTimeout,
 		"retry base": c.RetryBase, "retry cap": c.RetryCap} {

@@ -32,10 +32,13 @@ type Window struct {
 // ConsumerConfig of a Consumer. The zero value of all but the first three means the default.
 type ConsumerConfig struct {
 	Brokers []string // host:port
-	// Group shares the partitions among its members. A new group begins at the oldest record there is.
+	// Group shares the partitions among its members. A new group begins at the oldest record there is, unless FromEnd.
 	Group   string
 	Topics  []string
 	Handler Handler
+	// FromEnd has a group begin, in partitions where it has committed nothing (or nothing that is still kept), behind the last record
+	// of that moment: to watch, not to process. What comes while no member runs, before the first commit, is passed over.
+	FromEnd bool
 	Window  Window
 	// CommitEvery is how often what is done is committed; default 1 s; negative: after each event. It is how much work a process
 	// that dies leaves to be done twice; who stops or hands a partition over in peace commits all.
@@ -102,6 +105,9 @@ func NewConsumer(cfg ConsumerConfig) (*Consumer, error) {
 	// What the promises rest on.
 	s.Consumer.Return.Errors = true
 	s.Consumer.Offsets.Initial = sarama.OffsetOldest
+	if cfg.FromEnd {
+		s.Consumer.Offsets.Initial = sarama.OffsetNewest
+	}
 	s.Consumer.Offsets.AutoCommit.Enable = cfg.CommitEvery > 0
 	if cfg.CommitEvery > 0 {
 		s.Consumer.Offsets.AutoCommit.Interval = cfg.CommitEvery

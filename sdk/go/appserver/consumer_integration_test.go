@@ -43,3 +43,4 @@ func realLog(t *testing.T, partitions int) *log {
 func TestRealKafkaFields(t *testing.T)    { testFields(t, realLog(t, 1)) }
 func TestRealKafkaOnce(t *testing.T)      { testOnce(t, realLog(t, 1)) }
 func TestRealKafkaRebalance(t *testing.T) { testRebalance(t, realLog(t, 4)) }
+func TestRealKafkaDeath(t *testing.T)     { testDeath(t, realLog(t, 6)) }

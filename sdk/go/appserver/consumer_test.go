@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -20,6 +21,9 @@ import (
 
 // TestMain leaves out what Kitex and sarama's metrics keep for the whole process.
 func TestMain(m *testing.M) {
+	if os.Getenv(childGroup) != "" {
+		os.Exit(childConsumes())
+	}
 	var kept []goleak.Option
 	for _, f := range []string{
 		"github.com/rcrowley/go-metrics.(*meterArbiter).tick",
@@ -174,6 +178,37 @@ func numbers(from, to int) []int {
 		n = append(n, i)
 	}
 	return n
+}
+
+func TestConsumerFromTheEnd(t *testing.T) {
+	l := fakeLog(t, 1)
+	l.produce(t, time.Now(), numbers(0, 5)...)
+	fromEnd := func(cfg *appserver.ConsumerConfig) { cfg.FromEnd = true }
+	var s seen
+	stop := l.consume(t, "watch", s.handle, fromEnd)
+	next := 5
+	eventually(t, func() error { // it begins at some time
+		if len(s.events()) > 0 {
+			return nil
+		}
+		l.produce(t, time.Now(), next)
+		next++
+		return errors.New("nothing is seen")
+	})
+	stop()
+	first := s.events()[0].Offset
+	if first < 5 {
+		t.Errorf("record %d of before was handed over", first)
+	}
+	// Its place is kept: what came meanwhile is not passed over.
+	last := s.events()[len(s.events())-1].Offset
+	l.produce(t, time.Now(), 1000)
+	var again seen
+	l.consume(t, "watch", again.handle, fromEnd)
+	again.waitFor(t, 1)
+	if got := again.events()[0].Offset; got != last+1 {
+		t.Errorf("the group goes on at %d, want %d", got, last+1)
+	}
 }
 
 func TestConsumerFields(t *testing.T) { testFields(t, fakeLog(t, 1)) }

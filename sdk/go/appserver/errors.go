@@ -1,14 +1,12 @@
 package appserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
 
-	"github.com/cloudwego/kitex/pkg/kerrors"
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
-	grpcstatus "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/gatepost/gatepost/idl/status"
 )
@@ -72,21 +70,18 @@ func CodeOf(err error) Code {
 	return 0
 }
 
-// fromKitex makes an *Error of what one attempt ended with.
-func fromKitex(op string, err error) *Error {
-	if biz, ok := kerrors.FromBizStatusError(err); ok {
-		return &Error{Op: op, Code: Code(uint32(biz.BizStatusCode())), Reason: biz.BizMessage()}
-	}
-	if kerrors.IsTimeoutError(err) || errors.Is(err, context.DeadlineExceeded) {
-		return &Error{Op: op, Code: DeadlineExceeded, Reason: "no answer in time", transport: true}
-	}
-	if s, ok := grpcstatus.FromError(err); ok {
-		switch s.Code() {
-		case codes.Canceled, codes.Unknown, codes.Internal, codes.Unavailable, codes.DeadlineExceeded:
-			// Of a connection that ended, or of something between here and there.
-			return &Error{Op: op, Code: Unavailable, Reason: s.Message(), transport: true}
-		}
+// fromGRPC makes an *Error of what one attempt ended with. told: the platform itself said so, which it marks.
+func fromGRPC(op string, err error, told bool) *Error {
+	s := grpcstatus.Convert(err)
+	if told {
 		return &Error{Op: op, Code: Code(s.Code()), Reason: s.Message()}
 	}
-	return &Error{Op: op, Code: Unavailable, Reason: err.Error(), transport: true}
+	switch s.Code() {
+	case codes.DeadlineExceeded:
+		return &Error{Op: op, Code: DeadlineExceeded, Reason: "no answer in time", transport: true}
+	case codes.Canceled, codes.Unknown, codes.Internal, codes.Unavailable:
+		// Of a connection that ended, or of something between here and there.
+		return &Error{Op: op, Code: Unavailable, Reason: s.Message(), transport: true}
+	}
+	return &Error{Op: op, Code: Code(s.Code()), Reason: s.Message()}
 }

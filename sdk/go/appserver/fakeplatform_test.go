@@ -9,12 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bytedance/gopkg/cloud/metainfo"
 	"github.com/cloudwego/kitex/pkg/kerrors"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	grpcstatus "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
-	"github.com/cloudwego/kitex/pkg/transmeta"
 	"github.com/cloudwego/kitex/server"
 
 	"github.com/gatepost/gatepost/idl/gen/appserverpb"
@@ -42,7 +40,7 @@ func startPlatform(t *testing.T, p *platform) *platform {
 		t.Fatal(err)
 	}
 	exit := make(chan error)
-	s := kitexpb.NewServer(p, server.WithListener(ln), server.WithMetaHandler(transmeta.ServerTTHeaderHandler),
+	s := kitexpb.NewServer(p, server.WithListener(ln),
 		server.WithExitSignal(func() <-chan error { return exit }), server.WithExitWaitTime(50*time.Millisecond))
 	p.addr = ln.Addr().String()
 	served := make(chan error, 1)
@@ -68,8 +66,6 @@ func (p *platform) enter(ctx context.Context) {
 	key := ""
 	if md, ok := metadata.FromIncomingContext(ctx); ok {
 		key = fmt.Sprint(md.Get("authorization"))
-	} else if v, ok := metainfo.GetValue(ctx, "AUTHORIZATION"); ok {
-		key = fmt.Sprint([]string{v})
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,17 +135,10 @@ func (p *platform) Token(ctx context.Context, req *appserverpb.TokenRequest) (*a
 	return &appserverpb.TokenResponse{Token: "token of " + req.Uid, ExpiresAtMs: 1_700_000_000_000}, nil
 }
 
-// eachTransport runs f over both.
-func eachTransport(t *testing.T, f func(t *testing.T, transport appserver.Transport)) {
-	for name, transport := range map[string]appserver.Transport{"gRPC": appserver.GRPC, "TTHeader": appserver.TTHeader} {
-		t.Run(name, func(t *testing.T) { f(t, transport) })
-	}
-}
-
-func newClient(t *testing.T, transport appserver.Transport, addresses ...string) *appserver.Client {
+func newClient(t *testing.T, addresses ...string) *appserver.Client {
 	t.Helper()
 	c, err := appserver.New(appserver.Config{
-		Addresses: addresses, Key: testKey, Transport: transport, RetryBase: time.Millisecond, RetryCap: 5 * time.Millisecond,
+		Addresses: addresses, Key: testKey, RetryBase: time.Millisecond, RetryCap: 5 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

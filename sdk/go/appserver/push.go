@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cloudwego/kitex/client/callopt"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -31,7 +30,8 @@ type Push struct {
 	UIDs    []string
 	Type    string // 0..64 bytes
 	Content []byte // at most 32,768 bytes, or less when the domain says so; not changed, and not kept after Push returned
-	// TTL is how long the message waits for users that are away; 0: the longest, 7 days. Whole milliseconds, rounded up.
+	// TTL is how long the message waits for users that are away; 0: the longest, 7 days. Whole milliseconds, rounded up. It counts from
+	// when the message is stored, which an attempt that is repeated may do later, by Config.Patience at most.
 	TTL time.Duration
 	// OnlineOnly stores nothing: only who is online now gets it.
 	OnlineOnly bool
@@ -159,11 +159,7 @@ func (c *Client) pushChunk(ctx context.Context, p *appserverpb.PushRequest, part
 		for i, k := range pending {
 			req.Uids[i] = part[k].UID
 		}
-		var resp *appserverpb.PushResponse
-		err := c.do(ctx, "push", func(ctx context.Context, opts ...callopt.Option) (err error) {
-			resp, err = c.kitex.Push(ctx, req, opts...)
-			return err
-		})
+		resp, err := invoke[appserverpb.PushResponse](ctx, c, "Push", req)
 		if err != nil {
 			return err
 		}
