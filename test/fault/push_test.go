@@ -68,6 +68,14 @@ func TestAppServersRetryTheSamePushes(t *testing.T) {
 	}
 }
 
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // pushUnderFaults makes pushes by all pushers at once until the fault has struck a few times, and returns their texts.
 func pushUnderFaults(t *testing.T, strikes audit.Fault, pushers map[string]pusher, users []string, away []*harness.Person) (texts []string) {
 	t.Helper()
@@ -77,10 +85,7 @@ func pushUnderFaults(t *testing.T, strikes audit.Fault, pushers map[string]pushe
 	go func() {
 		rng := rand.New(rand.NewPCG(7, 8))
 		for range 4 {
-			select {
-			case <-ctx.Done():
-			case <-time.After(200*time.Millisecond + time.Duration(rng.Int64N(int64(800*time.Millisecond)))):
-			}
+			pause(ctx, 200*time.Millisecond+time.Duration(rng.Int64N(int64(800*time.Millisecond))))
 			if _, err := strikes.Strike(ctx, rng); err != nil {
 				struck <- err
 				return
@@ -203,7 +208,7 @@ func theirs(s *harness.Stranger) pusher {
 				}
 			}
 			if len(open) > 0 {
-				wait(ctx, 50*time.Millisecond)
+				pause(ctx, 50*time.Millisecond)
 			}
 		}
 		return accepted, nil
