@@ -143,6 +143,9 @@ func pushUnderFaults(t *testing.T, strikes audit.Fault, pushers map[string]pushe
 // shownOnce waits until x was shown all of texts; none of them twice, also after all that may come has come.
 func shownOnce(t *testing.T, x *harness.Person, texts []string) {
 	t.Helper()
+	harness.Eventually(t, harness.Patience, func() error { // he may still be finding his way back
+		return x.Client.Pull(t.Context())
+	})
 	harness.Eventually(t, harness.Patience, func() error {
 		times := map[string]int{}
 		for _, text := range x.Texts() {
