@@ -119,7 +119,12 @@ func (p *Process) Run(ctx context.Context, ready func(Runtime)) error {
 	if err := p.Start(ctx); err != nil {
 		return err
 	}
+	running, ended := context.WithCancel(ctx)
+	var memory sync.WaitGroup
+	memory.Go(func() { freeSpare(running) })
 	failure := p.serve(ctx, ready)
+	ended()
+	memory.Wait()
 	if failure != nil {
 		p.Logger.Error("stopping, because a part failed", "error", failure)
 	} else {
