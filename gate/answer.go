@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/cloudwego/prutal"
@@ -33,7 +34,7 @@ func (c *conn) apply(r *request, code status.Code, a *logicpb.Answer) (replaced 
 	c.settleLocked(r, code)
 	if a.Bind != nil {
 		var ok bool
-		if replaced, ok = c.bindLocked(r, a.Bind); !ok {
+		if replaced, ok = c.bindLocked(r, ownSession(a.Bind)); !ok {
 			return nil
 		}
 	}
@@ -66,6 +67,15 @@ func (c *conn) settleLocked(r *request, code status.Code) {
 	c.roomLocked()
 	if s := c.streams.of(wire.Class(r.cmd >> 8)); s != nil && !code.Final() {
 		s.fail(r.generation)
+	}
+}
+
+// ownSession copies a session to be kept as long as its connection: what was decoded shares memory with all that came with it.
+func ownSession(s *logicpb.Session) *logicpb.Session {
+	name := s.Domain + s.Uid
+	return &logicpb.Session{
+		Domain: name[:len(s.Domain)], Uid: name[len(s.Domain):], DeviceClass: s.DeviceClass, Number: s.Number,
+		Installation: bytes.Clone(s.Installation), LoginCounter: s.LoginCounter,
 	}
 }
 
