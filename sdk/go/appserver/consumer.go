@@ -151,11 +151,6 @@ func (c *Consumer) member(ctx context.Context) (joined bool, err error) {
 		return false, err
 	}
 	defer client.Close()
-	past, err := sarama.NewConsumerFromClient(client)
-	if err != nil {
-		return false, err
-	}
-	defer past.Close()
 	group, err := sarama.NewConsumerGroupFromClient(c.cfg.Group, client)
 	if err != nil {
 		return false, err
@@ -168,7 +163,7 @@ func (c *Consumer) member(ctx context.Context) (joined bool, err error) {
 	})
 	defer errs.Wait()
 	defer group.Close()
-	m := &member{Consumer: c, client: client, past: past}
+	m := &member{Consumer: c, client: client}
 	for {
 		if err := group.Consume(ctx, c.cfg.Topics, m); err != nil || ctx.Err() != nil {
 			return m.joined.Load(), err
@@ -180,7 +175,6 @@ func (c *Consumer) member(ctx context.Context) (joined bool, err error) {
 type member struct {
 	*Consumer
 	client sarama.Client
-	past   sarama.Consumer // reads what is committed
 	joined atomic.Bool
 }
 
@@ -200,9 +194,11 @@ func (m *member) Cleanup(s sarama.ConsumerGroupSession) error {
 func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	ctx := s.Context()
 	w := newWindow(m.cfg.Window.Records, m.cfg.Window.Age)
-	if err := m.remember(ctx, w, claim.Topic(), claim.Partition(), claim.InitialOffset()); err != nil && ctx.Err() == nil {
-		m.cfg.Logger.Warn("what was consumed of a partition cannot be read again: repeated ids in it may not be recognised",
-			slog.String("topic", claim.Topic()), slog.Int("partition", int(claim.Partition())), slog.Any("error", err))
+	if err := m.remember(ctx, w, claim.Topic(), claim.Partition(), claim.InitialOffset()); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err // ends the session: the member joins anew
 	}
 	for {
 		select {
@@ -212,7 +208,7 @@ func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.Consum
 			if !ok || ctx.Err() != nil {
 				return nil
 			}
-			key, named := keyOf(msg)
+			key, named := keyOf(msg.Headers)
 			if !named || !w.has(key, msg.Timestamp) {
 				if !m.handle(ctx, msg) {
 					return nil
