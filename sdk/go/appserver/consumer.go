@@ -22,8 +22,12 @@ type Handler func(ctx context.Context, e *Event) error
 // Window is how far back a repeated id is recognised, in each partition.
 //
 // The ids are in memory, and lead back to the log: who begins with a partition, after a start or a rebalance, first reads that part
-// of it which the window covers and which the group has committed, without handing it over. What was handed over and not committed
-// when a process died is handed over again.
+// of it which the window covers and which the group has committed, without handing it over. Until that is read the partition waits,
+// whatever Kafka does; the Logger hears why. What the log no longer has, since Kafka deleted or compacted it, is not recognised. What
+// was handed over and not committed when a process died is handed over again.
+//
+// While a partition is read again, one answer of Kafka (Consumer.Fetch.Default of sarama, 1 MiB, or a record batch that is larger) is in
+// memory as well, and one more connection is open.
 type Window struct {
 	Records int           // ids at most; 0: 65,536 (about 8 MiB in each partition); negative: no window
 	Age     time.Duration // between the records' timestamps; 0: 10 minutes; negative: of any age

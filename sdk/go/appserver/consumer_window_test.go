@@ -59,6 +59,7 @@ func answer(r *kmsg.FetchRequest, code int16, highWatermark int64) *kmsg.FetchRe
 	resp := r.ResponseKind().(*kmsg.FetchResponse)
 	p := kmsg.NewFetchResponseTopicPartition()
 	p.Partition, p.ErrorCode, p.HighWatermark, p.LastStableOffset = r.Topics[0].Partitions[0].Partition, code, highWatermark, highWatermark
+	p.RecordBatches = []byte{} // sarama takes no null
 	topic := kmsg.NewFetchResponseTopic()
 	topic.Topic, topic.Partitions = r.Topics[0].Topic, append(topic.Partitions, p)
 	resp.Topics = append(resp.Topics, topic)
