@@ -68,9 +68,10 @@ type AuthHTTP struct {
 type DomainHook struct {
 	// URL is asked by POST before a message is taken. Empty: nobody is asked.
 	URL string `koanf:"url"`
-	// Timeout bounds one question.
+	// Timeout bounds one question. With its wait for a turn a message waits for three quarters of logic.handle_timeout at most.
 	Timeout time.Duration `koanf:"timeout"`
-	// Away says what holds while there is no answer: retry (senders keep the message and try again), allow, or refuse.
+	// Away says what holds while there is no answer: refuse (that message, for good, as status 1011), retry (senders of this account
+	// system keep the message and try again, and all that their device sends after it waits, to whomever; senders of others are refused), or allow.
 	Away string `koanf:"away"`
 	// Remember is how long an answer holds for the same two users and type. Zero: each message is asked for.
 	Remember time.Duration `koanf:"remember"`
@@ -117,7 +118,7 @@ func defaultDomain() Domain {
 	return Domain{
 		Auth:             DomainAuth{Kind: authToken, HTTP: AuthHTTP{Timeout: time.Second}},
 		UnknownReceivers: unknownStore,
-		Hook:             DomainHook{Timeout: time.Second, Away: "retry"},
+		Hook:             DomainHook{Timeout: time.Second, Away: "refuse"},
 	}
 }
 
@@ -218,7 +219,7 @@ func isHTTP(address string) bool {
 
 func (h DomainHook) validate(fault faultFunc) {
 	if _, ok := hookAway[h.Away]; !ok {
-		fault(true, "hook.away is %q: must be retry, allow or refuse", h.Away)
+		fault(true, "hook.away is %q: must be refuse, retry or allow", h.Away)
 	}
 	fault(h.Timeout <= 0, "hook.timeout is %v: must be above zero", h.Timeout)
 	fault(h.Remember < 0, "hook.remember is %v: must not be negative", h.Remember)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatepost/gatepost/logic"
 	"github.com/gatepost/gatepost/mq"
 	"github.com/google/go-cmp/cmp"
 )
@@ -52,6 +53,23 @@ func TestDomainsAreReadOverTheirDefaults(t *testing.T) {
 	}
 	if d := cmp.Diff(cfg.Domains, again.Domains, equateEmpty); d != "" {
 		t.Errorf("what was printed loads as something else: %s\n%s", d, printed)
+	}
+}
+
+// Unless a domain says otherwise, its hook holds up nobody when it is away.
+func TestHookThatIsAwayRefuses(t *testing.T) {
+	d := defaultDomain()
+	d.Hook.URL = "http://127.0.0.1:1/may"
+	var closers []func()
+	built, err := d.build(nil, &closers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range closers {
+		f()
+	}
+	if built.MayWrite == nil || built.HookAway != logic.HookAwayRefuse {
+		t.Errorf("%+v", built)
 	}
 }
 

@@ -116,8 +116,8 @@ func (d *Domain) faults(name string) (faults []error) {
 			fault("accept_from: %q: %w", from, err)
 		}
 	}
-	if d.HookAway > HookAwayRefuse {
-		fault("hook_away is %d: must be retry, allow or refuse", d.HookAway)
+	if d.HookAway > HookAwayAllow {
+		fault("hook_away is %d: must be refuse, retry or allow", d.HookAway)
 	}
 	l := d.Limits
 	for _, f := range []struct {

@@ -2,10 +2,7 @@ package logic
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +14,6 @@ import (
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/status"
-	"github.com/gatepost/gatepost/logic/hook"
 	"github.com/gatepost/gatepost/mq"
 	"github.com/gatepost/gatepost/store"
 )
@@ -154,29 +150,6 @@ func TestPushesNeedNobodysLeave(t *testing.T) {
 	}
 }
 
-func TestHookAway(t *testing.T) {
-	for name, c := range map[string]struct {
-		away HookAway
-		want []status.Code
-	}{
-		"retry":  {HookAwayRetry, []status.Code{status.Unavailable, status.StreamClosed, status.StreamClosed}},
-		"allow":  {HookAwayAllow, repeat(status.OK, 3)},
-		"refuse": {HookAwayRefuse, repeat(status.NotAllowed, 3)},
-	} {
-		for how, hook := range map[string]hookFunc{
-			"error": func(context.Context, store.UserKey, store.UserKey, string) (bool, string, error) {
-				return false, "", errors.New("connection refused")
-			},
-			"panic": func(context.Context, store.UserKey, store.UserKey, string) (bool, string, error) { panic("hook") },
-		} {
-			t.Run(name+" "+how, func(t *testing.T) {
-				w := newWorld(t, withDomain(&Domain{MayWrite: hook, HookAway: c.away}))
-				wantCodes(t, w.handle(c2cFrame(t, "ann", 1, "bob", 1), c2cFrame(t, "ann", 1, "bob", 2), c2cFrame(t, "ann", 1, "bob", 3)), c.want...)
-			})
-		}
-	}
-}
-
 // blockingHook holds questions about messages to some users until they are let go.
 type blockingHook struct {
 	entered chan store.UserKey
@@ -297,77 +270,6 @@ func TestStreamClosesWhileTheHookIsAsked(t *testing.T) {
 	wantCodes(t, <-done, status.Unavailable, status.StreamClosed)
 	if n := len(w.inbox.appends()); n != 1 {
 		t.Errorf("%d appends", n)
-	}
-}
-
-func TestHookQueueIsBoundedForEachDomain(t *testing.T) {
-	hook := newBlockingHook(func(_, to store.UserKey) bool { return to.Domain == "d" })
-	w := newWorld(t, func(_ *world, s *setup) {
-		s.cfg.CommitQueue = 3
-		s.deps.Domains = Domains{ByName: map[string]*Domain{"d": {Auth: anyone, MayWrite: hook}, "e": {Auth: anyone, AcceptFrom: []string{"*"}, MayWrite: hook}}}
-	})
-	done := make(chan []*logicpb.Answer)
-	go func() {
-		done <- w.handle(c2cFrame(t, "ann", 1, "a", 1), c2cFrame(t, "ann", 1, "b", 1), c2cFrame(t, "ann", 1, "c", 1))
-	}()
-	for range 3 {
-		<-hook.entered
-	}
-	wantCodes(t, w.handle(c2cFrame(t, "eve", 2, "dan", 1), across(t, "d", "eve", "e", "dan", 3)), status.Overloaded, status.OK)
-	close(hook.release)
-	wantCodes(t, <-done, repeat(status.OK, 3)...)
-}
-
-// The hook of a domain by HTTP: it is away, its breaker opens, and closes when it is back.
-func TestHookIsAwayAndComesBack(t *testing.T) {
-	var away atomic.Bool
-	var asked atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
-		if away.Load() {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprint(w, `{"allow":true}`)
-	}))
-	defer server.Close()
-	h, err := hook.New(hook.Config{URL: server.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	w := newWorld(t, withDomain(&Domain{MayWrite: h}))
-	send := func(n uint64) status.Code { return status.Code(w.handle(c2cFrame(t, "ann", 1, "bob", n))[0].Status) }
-	if got := send(1); got != status.OK {
-		t.Fatal(got)
-	}
-	away.Store(true)
-	for range 20 {
-		if got := send(2); got != status.Unavailable {
-			t.Fatal(got)
-		}
-	}
-	if n := asked.Load(); n >= 20 {
-		t.Errorf("asked %d times while it was away", n)
-	}
-	away.Store(false)
-	eventually(t, "it is asked again", func() bool { return send(2) == status.OK })
-}
-
-// A node that is told to stop at once waits for no hook.
-func TestStopWhileAHookHangs(t *testing.T) {
-	hook := newBlockingHook(func(_, _ store.UserKey) bool { return true })
-	w := newWorld(t, withDomain(&Domain{MayWrite: hook}))
-	out := make(chan []*logicpb.Answer)
-	go func() { out <- w.handle(c2cFrame(t, "ann", 1, "bob", 1)) }()
-	<-hook.entered
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := w.node.Stop(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("stop: %v", err)
-	}
-	if c := status.Code((<-out)[0].Status); c.Final() {
-		t.Errorf("answered %v", c)
 	}
 }
 

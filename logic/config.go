@@ -23,8 +23,10 @@ type Config struct {
 	CommitBytes int `koanf:"commit_bytes"`
 	// CommitQueue bounds the messages that wait in one lane of the commit, and the confirmations in one lane of theirs; beyond it
 	// they are refused as overloaded. It also bounds, for each domain, the messages whose receivers are asked about before the
-	// commit: those that wait for the domain's hook, for whether the receiver is known, or, to a full inbox, for whether they are
-	// stored already. And it bounds the look-ups for the latter two that wait; beyond it they are refused as unavailable.
+	// commit: those that wait for the domain's hook, for whether the receiver is known, or, to a full inbox or behind a hook that is
+	// away, for whether they are stored already. Beyond it they are refused as overloaded, or, when they are for a hook and of a
+	// sender of another domain, for good as hook away. And it bounds the look-ups for the latter two that wait; beyond it they are
+	// refused as unavailable.
 	CommitQueue int `koanf:"commit_queue"`
 	// CommitTimeout bounds one call to the database: an insert, a confirmation, a page, a look-up.
 	CommitTimeout time.Duration `koanf:"commit_timeout"`

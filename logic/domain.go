@@ -33,9 +33,13 @@ type Domain struct {
 type HookAway uint8
 
 const (
-	HookAwayRetry  HookAway = iota // they are refused as unavailable: the SDKs keep them
-	HookAwayAllow                  // they are taken
-	HookAwayRefuse                 // they are refused for good
+	// HookAwayRefuse: they are refused for good, as status.HookAway.
+	HookAwayRefuse HookAway = iota
+	// HookAwayRetry: those of the domain's own users are refused as unavailable, so that their SDKs keep them, and all that the same
+	// device sends after them, to whomever. Those of other domains' users are refused for good.
+	HookAwayRetry
+	// HookAwayAllow: they are taken.
+	HookAwayAllow
 )
 
 // DomainLimits are bounds of one domain. Zero takes the platform's own, or none where there is none.

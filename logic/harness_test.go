@@ -65,7 +65,7 @@ func (f *fakeInbox) Append(_ context.Context, batch []store.Message) ([]store.Ap
 	f.batches = append(f.batches, slices.Clone(batch))
 	out := make([]store.AppendResult, len(batch))
 	for i, m := range batch {
-		if old, ok := f.byDigest[m.Digest]; ok {
+		if old, ok := f.byDigest[m.Digest]; ok && old.ExpiresAt.After(m.CreatedAt) {
 			out[i] = store.AppendResult{ID: old.ID, Outcome: store.Duplicate}
 			continue
 		}
@@ -73,13 +73,14 @@ func (f *fakeInbox) Append(_ context.Context, batch []store.Message) ([]store.Ap
 			out[i] = store.AppendResult{Outcome: store.IDCollision}
 			continue
 		}
+		delete(f.byID, f.byDigest[m.Digest].ID) // it has expired
 		f.byDigest[m.Digest], f.byID[m.ID] = m, m.Digest
 		out[i] = store.AppendResult{ID: m.ID, Outcome: store.Stored}
 	}
 	return out, nil
 }
 
-func (f *fakeInbox) Find(_ context.Context, digests []store.Digest) ([]store.MsgID, error) {
+func (f *fakeInbox) Find(_ context.Context, digests []store.Digest, now time.Time) ([]store.MsgID, error) {
 	if f.onFind != nil {
 		if err := f.onFind(digests); err != nil {
 			return nil, err
@@ -89,7 +90,9 @@ func (f *fakeInbox) Find(_ context.Context, digests []store.Digest) ([]store.Msg
 	defer f.mu.Unlock()
 	ids := make([]store.MsgID, len(digests))
 	for i, d := range digests {
-		ids[i] = f.byDigest[d].ID
+		if m := f.byDigest[d]; m.ExpiresAt.After(now) {
+			ids[i] = m.ID
+		}
 	}
 	return ids, nil
 }

@@ -15,10 +15,13 @@ import (
 // Inbox holds what users have not confirmed yet.
 type Inbox interface {
 	// Append commits all rows of batch or none, and answers in their order. Rows come sorted in no way; two rows of a batch may share a digest.
+	// A row whose digest is there keeps the row that is there, with its time to live; but one that had expired at the new row's CreatedAt
+	// makes way for it, and leaves it the classes that have confirmed it.
 	// store.ErrUnavailable: nothing is known of the outcome. Any other error: nothing was committed, and some row of the batch is to blame.
 	Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error)
-	// Find returns, in the order of digests, the ids of the rows that have them; 0: there is no such row. A digest may come twice.
-	Find(ctx context.Context, digests []store.Digest) ([]store.MsgID, error)
+	// Find returns, in the order of digests, the ids of the rows that have them and have not expired at now; 0: there is no such row.
+	// A digest may come twice.
+	Find(ctx context.Context, digests []store.Digest, now time.Time) ([]store.MsgID, error)
 	// Page returns at most limit rows of owner with after < id <= upto that class has not confirmed and that have not expired at now,
 	// ordered by id, together at most maxBytes of content (but at least one row, if there is one). more: rows were left out.
 	// upto 0 means the highest id there is, which is returned; 0 is returned when the inbox holds nothing for class.

@@ -1,12 +1,14 @@
 package logic
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/gatepost/gatepost/idl/gen/appserverpb"
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/status"
@@ -28,6 +30,54 @@ func TestRepeatedPushStaysAcceptedWhenTheInboxIsFull(t *testing.T) {
 	wantOutcomes(t, outcomes(t, w, key, first), "accepted")
 	eventually(t, "the inbox is full", func() bool { return outcomes(t, w, key, pushTo(false, "bob"))[0] == status.InboxFull.String() })
 	wantOutcomes(t, outcomes(t, w, key, first), "accepted")
+}
+
+// later moves the node's clock. Ids are reserved for some seconds ahead.
+func (w *world) later(by time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shift += by
+}
+
+// A push whose time to live has ended is no push any more, though its row still waits for the sweeper: its repeat is stored anew and
+// lives as long again. To a full inbox it is one message more.
+func TestRepeatedPushThatHasExpired(t *testing.T) {
+	w, _, key, _ := newAppWorld(t, nil)
+	push := pushTo(false, "bob")
+	push.TtlMs = 1000
+	result := func() *appserverpb.PushResult {
+		t.Helper()
+		res, err := w.node.Push(context.Background(), key, push)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Results[0]
+	}
+	first := result()
+	push.TtlMs = 60_000
+	if r := result(); !r.Duplicate || r.MsgId != first.MsgId {
+		t.Fatalf("while the first one lives: %+v", r)
+	}
+	w.later(time.Second)
+	anew := result()
+	if anew.Outcome != appserverpb.PushOutcome_PUSH_ACCEPTED || anew.Duplicate || anew.MsgId == first.MsgId {
+		t.Fatalf("%+v, the first one was %d", anew, first.MsgId)
+	}
+	rows := w.inbox.rows(w.user("bob"))
+	if len(rows) != 1 || uint64(rows[0].ID) != anew.MsgId || rows[0].ExpiresAt.Before(w.now().Add(50*time.Second)) {
+		t.Fatalf("%+v", rows)
+	}
+	push = pushTo(false, "bob")
+	push.TtlMs = 1000
+	result()
+	w.fill("bob", true)
+	if r := result(); r.Outcome != appserverpb.PushOutcome_PUSH_ACCEPTED || !r.Duplicate {
+		t.Errorf("to a full inbox, while the first one lives: %+v", r)
+	}
+	w.later(time.Second)
+	if r := result(); status.Code(r.Status) != status.InboxFull {
+		t.Errorf("to a full inbox: %+v", r)
+	}
 }
 
 func TestResendStaysAcceptedWhenTheInboxIsFull(t *testing.T) {

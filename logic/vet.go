@@ -2,13 +2,9 @@ package logic
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
+	"time"
 
 	"github.com/gatepost/gatepost/idl/status"
 	"github.com/gatepost/gatepost/store"
@@ -39,12 +35,11 @@ type vetted struct {
 	to       *account
 	full     fullness
 	repeated bool // it lies in the inbox: nobody is asked about it again
+	came     time.Time
 }
 
-const (
-	vetBatch  = 64 // messages to one receiver that are asked for together
-	vetAtOnce = 16 // of them that are asked for at once
-)
+// vetBatch is how many messages to one receiver are asked for together.
+const vetBatch = 64
 
 func newVetter(n *Node) *vetter {
 	return &vetter{node: n, known: newKnownUsers(n), repeats: newRepeats(n), queues: make(map[store.UserKey]*vetQueue)}
@@ -80,14 +75,18 @@ func (v *vetter) put(s *sending, to *account, full fullness) (taken bool, refusa
 		return true, status.New(status.Stopping, "this node is stopping")
 	}
 	if to.vetting >= v.node.cfg.CommitQueue {
+		if asksHook(s, to) && s.abroad() {
+			return true, errHookQueue
+		}
 		return true, status.New(status.Overloaded, "too many messages to users of the receiver's domain wait for its answer")
 	}
 	to.vetting++
+	item := vetted{sending: s, to: to, full: full, came: time.Now()}
 	if q != nil {
-		q.items = append(q.items, vetted{sending: s, to: to, full: full})
+		q.items = append(q.items, item)
 		return true, nil
 	}
-	q = &vetQueue{items: []vetted{{sending: s, to: to, full: full}}}
+	q = &vetQueue{items: []vetted{item}}
 	user := ownKey(s.row.Owner)
 	v.queues[user] = q
 	v.busy.Add(1)
@@ -134,27 +133,37 @@ func (v *vetter) drain() {
 
 // carry finds the answers to a batch of messages to one user, and hands on or refuses each, in their order.
 func (v *vetter) carry(ctx context.Context, user store.UserKey, batch []vetted) {
-	ctx, cancel := context.WithTimeout(ctx, v.node.cfg.HandleTimeout) // after it nobody waits for an outcome
+	begun := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, v.node.cfg.HandleTimeout) // after it nobody waits for an outcome
 	defer cancel()
-	refusals := v.checkFull(ctx, batch)
+	refusals := v.checkFull(bounded, batch)
 	open := make([]vetted, 0, len(batch)) // who has to be asked about
 	for i, s := range batch {
 		if refusals[i] == nil && !s.repeated {
 			open = append(open, s)
 		}
 	}
-	known := v.checkKnown(ctx, user, open)
-	hooks := v.askHooks(ctx, open)
+	known := v.checkKnown(bounded, user, open)
+	hooks := v.askHooks(bounded, open, time.Since(begun))
+	for i, s := range batch {
+		if refusals[i] != nil || s.repeated {
+			continue
+		}
+		refusals[i], hooks = hooks[0], hooks[1:]
+		if known != nil && s.to.RefuseUnknown && s.row.From != s.row.Owner {
+			refusals[i] = known
+		}
+	}
+	if ctx.Err() == nil {
+		v.spareRepeats(bounded, batch, refusals)
+	}
 	for i, s := range batch {
 		refusal := refusals[i]
-		if refusal == nil && !s.repeated {
-			refusal, hooks = hooks[0], hooks[1:]
-			if known != nil && s.to.RefuseUnknown && s.row.From != s.row.Owner {
-				refusal = known
-			}
-		}
-		if s.guard != nil && s.guard.isClosed() {
+		switch {
+		case s.guard != nil && s.guard.isClosed():
 			refusal = errStreamClosed
+		case refusal != nil && refusal.Code == status.HookAway && ctx.Err() != nil:
+			refusal = errVetCut
 		}
 		if refusal == nil {
 			refusal = v.node.take(s.sending)
@@ -165,6 +174,9 @@ func (v *vetter) carry(ctx context.Context, user store.UserKey, batch []vetted) 
 		batch[i].sending = nil // it has its outcome, or is the commit's
 	}
 }
+
+// errVetCut: the node was told to stop at once while it asked. No hook is to blame, and another node will ask.
+var errVetCut = status.New(status.Stopping, "this node is stopping")
 
 // lost answers what a panic left.
 func (v *vetter) lost(batch []vetted) {
@@ -191,79 +203,4 @@ func (v *vetter) checkKnown(ctx context.Context, user store.UserKey, batch []vet
 		return nil
 	}
 	return nil
-}
-
-// question is what the answer of a hook depends on, for messages to one user.
-type question struct {
-	to          *account
-	from        store.UserKey
-	messageType string
-}
-
-// askHooks asks the hooks about a batch, several at once and the same question only once, and returns the refusals in the order of
-// batch; nil: the message may go.
-func (v *vetter) askHooks(ctx context.Context, batch []vetted) []*status.Error {
-	answers := make(map[question]*status.Error, len(batch))
-	var mu sync.Mutex // over answers
-	var group errgroup.Group
-	group.SetLimit(vetAtOnce)
-	out := make([]*status.Error, len(batch))
-	asked := make(map[question]bool, len(batch))
-	for _, s := range batch {
-		q := question{s.to, s.row.From, s.row.Type}
-		if !asksHook(s.sending, s.to) || asked[q] || s.guard != nil && s.guard.isClosed() {
-			continue
-		}
-		asked[q] = true
-		group.Go(func() error {
-			refusal := v.askHook(ctx, q, s.row.Owner)
-			mu.Lock()
-			answers[q] = refusal
-			mu.Unlock()
-			return nil
-		})
-	}
-	_ = group.Wait() // its functions return no error
-	for i, s := range batch {
-		if asksHook(s.sending, s.to) {
-			out[i] = answers[question{s.to, s.row.From, s.row.Type}]
-		}
-	}
-	return out
-}
-
-// askHook asks one question. When there is no answer, the domain has said beforehand what holds.
-func (v *vetter) askHook(ctx context.Context, q question, to store.UserKey) *status.Error {
-	allowed, reason, err := v.mayWrite(ctx, q, to)
-	switch {
-	case err == nil && allowed:
-		return nil
-	case err == nil:
-		if reason == "" {
-			reason = "the receiver's domain does not allow it"
-		}
-		return status.New(status.NotAllowed, "%s", reason)
-	}
-	v.node.metrics.hookAway.Inc()
-	v.node.logger.Debug("a hook gave no answer", slog.String("domain", to.Domain), slog.Any("error", err))
-	switch q.to.HookAway {
-	case HookAwayAllow:
-		return nil
-	case HookAwayRefuse:
-		return status.Wrap(status.NotAllowed, err, "the receiver's domain could not be asked")
-	default:
-		return status.Wrap(status.Unavailable, err, "the receiver's domain could not be asked now")
-	}
-}
-
-// mayWrite calls the hook. A panic there counts as no answer.
-func (v *vetter) mayWrite(ctx context.Context, q question, to store.UserKey) (allowed bool, reason string, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			v.node.metrics.panics.Inc()
-			v.node.logger.Error("panic in a hook", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			allowed, err = false, fmt.Errorf("ask the hook: panic: %v", p)
-		}
-	}()
-	return q.to.MayWrite.Ask(ctx, q.from, to, q.messageType)
 }

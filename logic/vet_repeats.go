@@ -90,7 +90,7 @@ func (r *repeats) find(ctx context.Context, digests []store.Digest) (ids []store
 			err = fmt.Errorf("look up %d messages: panic: %v", len(digests), p)
 		}
 	}()
-	ids, err = n.inbox.Find(ctx, digests)
+	ids, err = n.inbox.Find(ctx, digests, n.now())
 	if err == nil && len(ids) != len(digests) {
 		err = fmt.Errorf("look up %d messages: %d answers", len(digests), len(ids))
 	}

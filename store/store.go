@@ -110,7 +110,7 @@ type Outcome uint8
 const (
 	// Stored: committed under the id it came with.
 	Stored Outcome = iota
-	// Duplicate: the digest was there already; AppendResult.ID is the stored id.
+	// Duplicate: the digest was there already, alive; AppendResult.ID is the stored id.
 	Duplicate
 	// IDCollision: the digest is not there and the id belongs to another row: nothing was stored, append it again with a new id.
 	IDCollision

@@ -28,6 +28,7 @@ const (
 	Unstorable      Code = Code(statuspb.Status_STATUS_UNSTORABLE)
 	AlreadyLoggedIn Code = Code(statuspb.Status_STATUS_ALREADY_LOGGED_IN)
 	NoTopic         Code = Code(statuspb.Status_STATUS_NO_TOPIC)
+	HookAway        Code = Code(statuspb.Status_STATUS_HOOK_AWAY)
 
 	Unavailable  Code = Code(statuspb.Status_STATUS_UNAVAILABLE)
 	Overloaded   Code = Code(statuspb.Status_STATUS_OVERLOADED)
@@ -105,7 +106,7 @@ var names = map[Code]string{
 
 	BadRequest: "bad request", UnknownCommand: "unknown command", NotLoggedIn: "not logged in", TooLarge: "too large",
 	NotAllowed: "not allowed", UnknownReceiver: "unknown receiver", Expired: "expired", InboxFull: "inbox full",
-	Unstorable: "unstorable", AlreadyLoggedIn: "already logged in", NoTopic: "no topic",
+	Unstorable: "unstorable", AlreadyLoggedIn: "already logged in", NoTopic: "no topic", HookAway: "hook away",
 
 	Unavailable: "unavailable", Overloaded: "overloaded", StreamClosed: "stream closed", Timeout: "timeout", Stopping: "stopping",
 

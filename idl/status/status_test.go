@@ -42,7 +42,7 @@ func TestRangesAreBehaviour(t *testing.T) {
 		final bool
 	}{
 		{OK, Done, true}, {999, Done, true},
-		{BadRequest, NeverRetry, true}, {NoTopic, NeverRetry, true}, {1999, NeverRetry, true},
+		{BadRequest, NeverRetry, true}, {NoTopic, NeverRetry, true}, {HookAway, NeverRetry, true}, {1999, NeverRetry, true},
 		{Unavailable, RetryLater, false}, {2999, RetryLater, false},
 		{BadFrame, Reconnect, false}, {3999, Reconnect, false},
 		{Replaced, StayAway, false}, {4999, StayAway, false}, {65535, StayAway, false},

@@ -16,6 +16,8 @@ const maxStatementBytes = 4 << 20
 
 // Append commits all rows of batch or none, and answers in their order. store.ErrUnavailable: nothing is known of the outcome;
 // the same rows may be appended again. Any other error: nothing was committed, and some row is to blame.
+//
+// A row that had expired when a row with its digest was created gives way to it, swept or not: see replace.
 func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error) {
 	if len(batch) == 0 {
 		return nil, nil
@@ -44,18 +46,8 @@ func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.Append
 			if err != nil {
 				return err
 			}
-			n, err := res.RowsAffected()
-			if err != nil {
+			if err := db.settle(ctx, tx, batch, c.rows, res, results); err != nil {
 				return err
-			}
-			if n < int64(len(c.rows)) {
-				if err := db.resolve(ctx, tx, batch, c.rows, results); err != nil {
-					return err
-				}
-			} else {
-				for _, r := range c.rows {
-					results[r] = store.AppendResult{ID: batch[r].ID, Outcome: store.Stored}
-				}
 			}
 		}
 		return nil
@@ -120,43 +112,6 @@ func cut(batch []store.Message, rows []int) []chunk {
 		rows = rows[shapes[shape]:]
 	}
 	return chunks
-}
-
-// resolve finds out which rows of an insert were there before. The insert holds locks on the rows it met, so they are still there.
-func (db *DB) resolve(ctx context.Context, tx *stdsql.Tx, batch []store.Message, rows []int, results []store.AppendResult) error {
-	digests := make([]any, len(rows))
-	for i, r := range rows {
-		digests[i] = batch[r].Digest[:]
-	}
-	stored := make(map[store.Digest]store.MsgID, len(rows))
-	found, err := tx.QueryContext(ctx, db.d.text(stmtDigests, len(rows)), digests...)
-	if err != nil {
-		return err
-	}
-	defer found.Close()
-	for found.Next() {
-		var digest []byte
-		var id number
-		if err := found.Scan(&digest, &id); err != nil {
-			return err
-		}
-		stored[store.Digest(digest)] = store.MsgID(id)
-	}
-	if err := found.Err(); err != nil {
-		return err
-	}
-	for _, r := range rows {
-		id, ok := stored[batch[r].Digest]
-		switch {
-		case !ok:
-			results[r] = store.AppendResult{ID: batch[r].ID, Outcome: store.IDCollision}
-		case id == batch[r].ID:
-			results[r] = store.AppendResult{ID: id, Outcome: store.Stored}
-		default:
-			results[r] = store.AppendResult{ID: id, Outcome: store.Duplicate}
-		}
-	}
-	return nil
 }
 
 // empty is the content of a message without any: NULL means that the content lies elsewhere.

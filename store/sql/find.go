@@ -2,12 +2,14 @@ package sql
 
 import (
 	"context"
+	"time"
 
 	"github.com/gatepost/gatepost/store"
 )
 
-// Find returns, in the order of digests, the ids of the rows that have them; 0: there is no such row. A digest may come twice.
-func (db *DB) Find(ctx context.Context, digests []store.Digest) ([]store.MsgID, error) {
+// Find returns, in the order of digests, the ids of the rows that have them and have not expired at now; 0: there is no such row. A digest
+// may come twice.
+func (db *DB) Find(ctx context.Context, digests []store.Digest, now time.Time) ([]store.MsgID, error) {
 	ids := make([]store.MsgID, len(digests))
 	at := make(map[store.Digest][]int, len(digests))
 	for i, d := range digests {
@@ -21,7 +23,7 @@ func (db *DB) Find(ctx context.Context, digests []store.Digest) ([]store.MsgID, 
 		for i := begin; i < begin+shapes[shape]; i++ {
 			*args = append(*args, digests[min(i, len(digests)-1)][:]) // the last one fills the shape
 		}
-		if err := db.findChunk(ctx, shape, *args, at, ids); err != nil {
+		if err := db.findChunk(ctx, shape, *args, at, millis(now), ids); err != nil {
 			return nil, db.d.classify("look for messages", err)
 		}
 		begin += shapes[shape]
@@ -29,8 +31,8 @@ func (db *DB) Find(ctx context.Context, digests []store.Digest) ([]store.MsgID, 
 	return ids, nil
 }
 
-// findChunk sets the ids of the rows that the statement finds.
-func (db *DB) findChunk(ctx context.Context, shape int, args []any, at map[store.Digest][]int, ids []store.MsgID) error {
+// findChunk sets the ids of the rows that the statement finds and that are alive at now, in milliseconds.
+func (db *DB) findChunk(ctx context.Context, shape int, args []any, at map[store.Digest][]int, now int64, ids []store.MsgID) error {
 	stmt, err := db.prepared(ctx, db.read, stmtDigests, shape)
 	if err != nil {
 		return err
@@ -39,16 +41,12 @@ func (db *DB) findChunk(ctx context.Context, shape int, args []any, at map[store
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var digest []byte
-		var id number
-		if err := rows.Scan(&digest, &id); err != nil {
-			return err
+	return scanThere(rows, func(d store.Digest, x there) {
+		if x.expiredAt(now) {
+			return
 		}
-		for _, i := range at[store.Digest(digest)] {
-			ids[i] = store.MsgID(id)
+		for _, i := range at[d] {
+			ids[i] = x.id
 		}
-	}
-	return rows.Err()
+	})
 }

@@ -43,7 +43,7 @@ func wishesOf(batch []store.Confirmation) (map[wishKey]wish, error) {
 }
 
 // storeReceipts stores, of each wish whose row wants a receipt and was confirmed by no class yet, the receipt, and returns those stored.
-// A receipt whose digest is there was stored for an earlier copy of the same message, and is passed over.
+// A receipt whose digest is there, and has not expired, was stored for an earlier copy of the same message, and is passed over.
 //
 // It locks all rows that the transaction confirms, by id ascending as the delete that follows would: whoever waits for one of them
 // holds none that is to come. Of two classes that confirm a row at once the second so reads it with the first one's mark, or not at all.
@@ -74,16 +74,10 @@ func (db *DB) storeReceipts(ctx context.Context, tx *stdsql.Tx, chunks []confirm
 		if err != nil {
 			return nil, err
 		}
-		n, err := res.RowsAffected()
-		if err != nil {
+		if err := db.settle(ctx, tx, receipts, c.rows, res, results); err != nil {
 			return nil, err
 		}
-		if n < int64(len(c.rows)) {
-			if err := db.resolve(ctx, tx, receipts, c.rows, results); err != nil {
-				return nil, err
-			}
-		}
-		for _, r := range c.rows { // without resolve, the zero outcome: stored
+		for _, r := range c.rows {
 			switch results[r].Outcome {
 			case store.Stored:
 				stored = append(stored, receipts[r])

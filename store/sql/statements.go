@@ -24,7 +24,7 @@ func (d *dialect) text(s statement, n int) string {
 			repeat("(?"+strings.Repeat(", ?", insertColumns-1)+")", ", ", n) + d.onConflict
 	case stmtDigests:
 		// Index inbox_digest.
-		return "SELECT digest, msg_id FROM inbox WHERE digest IN (" + repeat("?", ", ", n) + ")"
+		return "SELECT digest, msg_id, expires_at, confirmed FROM inbox WHERE digest IN (" + repeat("?", ", ", n) + ")"
 	case stmtConfirmDelete:
 		// Index PRIMARY of inbox, PRIMARY of device_mask.
 		return fmt.Sprintf(d.confirmDelete, d.confirmRows(n))

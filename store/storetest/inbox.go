@@ -37,6 +37,7 @@ func RunInbox(t *testing.T, factory DatabaseFactory) {
 	run("rows that do not fit are refused", testMisfits)
 	run("large contents", testLarge)
 	run("messages are found by their digests", testFind)
+	runRepeats(t, factory)
 	run("pages", testPages)
 	run("pages are filtered", testPageFilter)
 	run("counting", testCount)
@@ -128,7 +129,7 @@ func testDuplicatesInBatch(t *testing.T, db Database) {
 }
 
 func testFind(t *testing.T, db Database) {
-	if got, err := db.Inbox.Find(t.Context(), nil); err != nil || len(got) != 0 {
+	if got, err := db.Inbox.Find(t.Context(), nil, start); err != nil || len(got) != 0 {
 		t.Fatal(got, err)
 	}
 	for _, count := range []int{1, 5, 300} {
@@ -141,7 +142,7 @@ func testFind(t *testing.T, db Database) {
 			want = append(want, m.ID, 0)
 		}
 		digests, want = append(digests, rows[0].Digest), append(want, rows[0].ID)
-		got, err := db.Inbox.Find(t.Context(), digests)
+		got, err := db.Inbox.Find(t.Context(), digests, start)
 		if err != nil || !slices.Equal(got, want) {
 			t.Fatalf("%d rows: found %v, %v, want %v", count, got, err, want)
 		}
@@ -150,7 +151,7 @@ func testFind(t *testing.T, db Database) {
 	m := message(alice, bob)
 	db.stored(t, m)
 	db.confirm(t, bob, android, m.ID)
-	if got, err := db.Inbox.Find(t.Context(), []store.Digest{m.Digest}); err != nil || !slices.Equal(got, []store.MsgID{0}) {
+	if got, err := db.Inbox.Find(t.Context(), []store.Digest{m.Digest}, start); err != nil || !slices.Equal(got, []store.MsgID{0}) {
 		t.Fatal(got, err)
 	}
 }
@@ -336,7 +337,7 @@ func testDone(t *testing.T, db Database) {
 	_, _, _, err2 := db.Inbox.Page(ctx, store.PageQuery{Owner: bob, Class: android, Limit: 1, Now: start})
 	_, err3 := db.Inbox.Confirm(ctx, []store.Confirmation{{Owner: bob, Class: android, IDs: []store.MsgID{1}}})
 	_, err4 := db.Devices.Register(ctx, store.Device{Owner: bob, Class: android})
-	_, err5 := db.Inbox.Find(ctx, []store.Digest{{1}})
+	_, err5 := db.Inbox.Find(ctx, []store.Digest{{1}}, start)
 	for i, err := range []error{err, err2, err3, err4, err5} {
 		if !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("call %d: %v", i, err)

@@ -18,7 +18,7 @@ import (
 // Inbox is logic's port of that name.
 type Inbox interface {
 	Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error)
-	Find(ctx context.Context, digests []store.Digest) ([]store.MsgID, error)
+	Find(ctx context.Context, digests []store.Digest, now time.Time) ([]store.MsgID, error)
 	Page(ctx context.Context, q store.PageQuery) (page []store.Message, upto store.MsgID, more bool, err error)
 	Confirm(ctx context.Context, batch []store.Confirmation) (receipts []store.Message, err error)
 	Count(ctx context.Context, owner store.UserKey, limit int) (int, error)

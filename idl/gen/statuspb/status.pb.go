@@ -21,6 +21,7 @@ const (
 	Status_STATUS_UNSTORABLE        Status = 1008 // the database, or for an uplink the topic, will never take this message
 	Status_STATUS_ALREADY_LOGGED_IN Status = 1009 // one login for each connection
 	Status_STATUS_NO_TOPIC          Status = 1010 // the domain has no topic for uplinks of this type
+	Status_STATUS_HOOK_AWAY         Status = 1011 // the business of the receiver's domain gave no answer: nobody has refused, and nothing was stored
 
 	// retry later, with the same client_msg_id; an ordered stream is closed until a frame with the restart flag
 	Status_STATUS_UNAVAILABLE   Status = 2000 // something behind the gate is away
@@ -67,6 +68,7 @@ var Status_name = map[int32]string{
 	1008: "STATUS_UNSTORABLE",
 	1009: "STATUS_ALREADY_LOGGED_IN",
 	1010: "STATUS_NO_TOPIC",
+	1011: "STATUS_HOOK_AWAY",
 	2000: "STATUS_UNAVAILABLE",
 	2001: "STATUS_OVERLOADED",
 	2002: "STATUS_STREAM_CLOSED",
@@ -106,6 +108,7 @@ var Status_value = map[string]int32{
 	"STATUS_UNSTORABLE":           1008,
 	"STATUS_ALREADY_LOGGED_IN":    1009,
 	"STATUS_NO_TOPIC":             1010,
+	"STATUS_HOOK_AWAY":            1011,
 	"STATUS_UNAVAILABLE":          2000,
 	"STATUS_OVERLOADED":           2001,
 	"STATUS_STREAM_CLOSED":        2002,

@@ -22,8 +22,12 @@ type Handler func(ctx context.Context, e *Event) error
 // Window is how far back a repeated id is recognised, in each partition.
 //
 // The ids are in memory, and lead back to the log: who begins with a partition, after a start or a rebalance, first reads that part
-// of it which the window covers and which the group has committed, without handing it over. What was handed over and not committed
-// when a process died is handed over again.
+// of it which the window covers and which the group has committed, without handing it over. Until that is read the partition waits,
+// whatever Kafka does; the Logger hears why. What the log no longer has, since Kafka deleted or compacted it, is not recognised. What
+// was handed over and not committed when a process died is handed over again.
+//
+// While a partition is read again, one answer of Kafka (Consumer.Fetch.Default of sarama, 1 MiB, or a record batch that is larger) is in
+// memory as well, and one more connection is open.
 type Window struct {
 	Records int           // ids at most; 0: 65,536 (about 8 MiB in each partition); negative: no window
 	Age     time.Duration // between the records' timestamps; 0: 10 minutes; negative: of any age
@@ -151,11 +155,6 @@ func (c *Consumer) member(ctx context.Context) (joined bool, err error) {
 		return false, err
 	}
 	defer client.Close()
-	past, err := sarama.NewConsumerFromClient(client)
-	if err != nil {
-		return false, err
-	}
-	defer past.Close()
 	group, err := sarama.NewConsumerGroupFromClient(c.cfg.Group, client)
 	if err != nil {
 		return false, err
@@ -168,7 +167,7 @@ func (c *Consumer) member(ctx context.Context) (joined bool, err error) {
 	})
 	defer errs.Wait()
 	defer group.Close()
-	m := &member{Consumer: c, client: client, past: past}
+	m := &member{Consumer: c, client: client}
 	for {
 		if err := group.Consume(ctx, c.cfg.Topics, m); err != nil || ctx.Err() != nil {
 			return m.joined.Load(), err
@@ -180,7 +179,6 @@ func (c *Consumer) member(ctx context.Context) (joined bool, err error) {
 type member struct {
 	*Consumer
 	client sarama.Client
-	past   sarama.Consumer // reads what is committed
 	joined atomic.Bool
 }
 
@@ -200,9 +198,11 @@ func (m *member) Cleanup(s sarama.ConsumerGroupSession) error {
 func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	ctx := s.Context()
 	w := newWindow(m.cfg.Window.Records, m.cfg.Window.Age)
-	if err := m.remember(ctx, w, claim.Topic(), claim.Partition(), claim.InitialOffset()); err != nil && ctx.Err() == nil {
-		m.cfg.Logger.Warn("what was consumed of a partition cannot be read again: repeated ids in it may not be recognised",
-			slog.String("topic", claim.Topic()), slog.Int("partition", int(claim.Partition())), slog.Any("error", err))
+	if err := m.remember(ctx, w, claim.Topic(), claim.Partition(), claim.InitialOffset()); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err // ends the session: the member joins anew
 	}
 	for {
 		select {
@@ -212,7 +212,7 @@ func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.Consum
 			if !ok || ctx.Err() != nil {
 				return nil
 			}
-			key, named := keyOf(msg)
+			key, named := keyOf(msg.Headers)
 			if !named || !w.has(key, msg.Timestamp) {
 				if !m.handle(ctx, msg) {
 					return nil

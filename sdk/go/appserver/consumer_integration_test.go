@@ -40,7 +40,9 @@ func realLog(t *testing.T, partitions int) *log {
 	return newLog(t, brokers, topic, partitions)
 }
 
-func TestRealKafkaFields(t *testing.T)    { testFields(t, realLog(t, 1)) }
-func TestRealKafkaOnce(t *testing.T)      { testOnce(t, realLog(t, 1)) }
-func TestRealKafkaRebalance(t *testing.T) { testRebalance(t, realLog(t, 4)) }
-func TestRealKafkaDeath(t *testing.T)     { testDeath(t, realLog(t, 6)) }
+func TestRealKafkaFields(t *testing.T)       { testFields(t, realLog(t, 1)) }
+func TestRealKafkaOnce(t *testing.T)         { testOnce(t, realLog(t, 1)) }
+func TestRealKafkaRebalance(t *testing.T)    { testRebalance(t, realLog(t, 4)) }
+func TestRealKafkaDeath(t *testing.T)        { testDeath(t, realLog(t, 6)) }
+func TestRealKafkaTrimmed(t *testing.T)      { testTrimmed(t, realLog(t, 1)) }
+func TestRealKafkaTransactions(t *testing.T) { testTransactions(t, realLog(t, 1)) }

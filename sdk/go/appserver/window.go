@@ -12,10 +12,10 @@ import (
 // eventKey names an event by its source and id, in 16 bytes.
 type eventKey [16]byte
 
-// keyOf returns the key of a record; ok: it has an id and a source.
-func keyOf(m *sarama.ConsumerMessage) (k eventKey, ok bool) {
+// keyOf returns the key of a record with these headers; ok: it has an id and a source.
+func keyOf(headers []*sarama.RecordHeader) (k eventKey, ok bool) {
 	var id, source []byte
-	for _, h := range m.Headers {
+	for _, h := range headers {
 		switch string(h.Key) {
 		case event.ID:
 			id = h.Value
