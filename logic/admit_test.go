@@ -197,6 +197,13 @@ func TestSlowHookHoldsUpNobodyElse(t *testing.T) {
 	wantCodes(t, <-slow, status.OK)
 }
 
+// waiting is how many messages to users of a domain wait for answers.
+func waiting(w *world, domain string) int {
+	w.node.vet.mu.Lock()
+	defer w.node.vet.mu.Unlock()
+	return w.node.account(domain).vetting
+}
+
 // A hook's answers come in any order, the messages of one sender to one receiver stay in theirs; also when the hook is taken away
 // while the first ones wait for it.
 func TestOrderThroughTheHook(t *testing.T) {
@@ -208,6 +215,7 @@ func TestOrderThroughTheHook(t *testing.T) {
 		first = w.handle(c2cFrame(t, "ann", 1, "bob", 1), c2cFrame(t, "eve", 2, "bob", 1), c2cFrame(t, "ann", 1, "bob", 2), c2cFrame(t, "ann", 1, "bob", 3))
 	})
 	<-hook.entered
+	eventually(t, "all of the first call wait", func() bool { return waiting(w, "d") == 4 })
 	if err := w.node.SetDomains(Domains{Other: &Domain{Auth: anyone}}); err != nil {
 		t.Fatal(err)
 	}
@@ -233,39 +241,43 @@ func TestOrderThroughTheHook(t *testing.T) {
 		t.Errorf("order: %v", seen)
 	}
 	eventually(t, "nothing is left behind", func() bool { return w.node.vet.busy.Load() == 0 })
-	if n := w.node.account("d").vetting; n != 0 {
+	if n := waiting(w, "d"); n != 0 {
 		t.Errorf("%d are still counted", n)
 	}
+}
+
+// answered is how many frames have been answered with code, by the metrics.
+func answered(t *testing.T, registry *prometheus.Registry, code status.Code) (n int) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if f.GetName() == "gatepost_logic_answers_total" && m.Label[0].GetValue() == code.String() {
+				n += int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return n
 }
 
 // A message that waits for the hook is not committed when an earlier one of its stream has failed meanwhile.
 func TestStreamClosesWhileTheHookIsAsked(t *testing.T) {
 	hook := newBlockingHook(func(_, to store.UserKey) bool { return to.UID == "slow" })
 	registry := prometheus.NewRegistry()
+	asked := make(chan struct{})
 	w := newWorld(t, func(w *world, s *setup) {
 		withDomain(&Domain{MayWrite: hook})(w, s)
-		w.inbox.onAppend = func([]store.Message) error { return store.ErrUnavailable }
+		w.inbox.onAppend = func([]store.Message) error { <-asked; return store.ErrUnavailable }
 		s.deps.Metrics = registry
 	})
 	done := make(chan []*logicpb.Answer)
 	go func() { done <- w.handle(c2cFrame(t, "ann", 1, "bob", 1), c2cFrame(t, "ann", 1, "slow", 1)) }()
 	<-hook.entered
-	eventually(t, "the first one is answered", func() bool {
-		families, err := registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			if f.GetName() == "gatepost_logic_answers_total" {
-				for _, m := range f.Metric {
-					if m.Label[0].GetValue() == status.Unavailable.String() {
-						return m.GetCounter().GetValue() == 1
-					}
-				}
-			}
-		}
-		return false
-	})
+	close(asked)
+	eventually(t, "the first one is answered", func() bool { return answered(t, registry, status.Unavailable) == 1 })
 	close(hook.release)
 	wantCodes(t, <-done, status.Unavailable, status.StreamClosed)
 	if n := len(w.inbox.appends()); n != 1 {

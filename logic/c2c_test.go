@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/logicpb"
 	"github.com/gatepost/gatepost/idl/status"
@@ -138,10 +140,10 @@ func TestIDCollisionGetsANewID(t *testing.T) {
 	w := newWorld(t, nil)
 	var once sync.Once
 	w.inbox.onAppend = func(batch []store.Message) error {
-		once.Do(func() { // the id of the second row belongs to another one
+		once.Do(func() { // the id of the last row belongs to another one
 			w.inbox.mu.Lock()
-			w.inbox.byID[batch[1].ID] = store.Digest{1}
-			w.inbox.mu.Unlock()
+			defer w.inbox.mu.Unlock()
+			w.inbox.byID[batch[len(batch)-1].ID] = store.Digest{1}
 		})
 		return nil
 	}
@@ -150,8 +152,10 @@ func TestIDCollisionGetsANewID(t *testing.T) {
 	if rows := w.inbox.rows(w.user("bob")); len(rows) != 3 {
 		t.Fatalf("%d rows", len(rows))
 	}
-	if a := decode[clientpb.C2CAnswer](t, answers[1]); a.Duplicate || a.MsgId == 0 {
-		t.Errorf("%+v", a)
+	for _, answer := range answers {
+		if a := decode[clientpb.C2CAnswer](t, answer); a.Duplicate || a.MsgId == 0 {
+			t.Errorf("%+v", a)
+		}
 	}
 }
 
@@ -287,7 +291,10 @@ func TestFinalRefusalClosesNothing(t *testing.T) {
 }
 
 func TestRefusalWithRetryClosesTheStreamUntilRestart(t *testing.T) {
-	w := newWorld(t, func(_ *world, s *setup) { s.cfg.CommitLanes, s.cfg.CommitQueue = 1, 4 })
+	registry := prometheus.NewRegistry()
+	w := newWorld(t, func(_ *world, s *setup) {
+		s.cfg.CommitLanes, s.cfg.CommitQueue, s.deps.Metrics = 1, 4, registry
+	})
 	hold := holdLane(w)
 	var frames []*logicpb.Frame
 	for n := range uint64(7) {
@@ -297,7 +304,9 @@ func TestRefusalWithRetryClosesTheStreamUntilRestart(t *testing.T) {
 	var answers []*logicpb.Answer
 	done := make(chan struct{})
 	go func() { defer close(done); answers = w.handle(frames...) }()
-	eventually(t, "the lane is full", func() bool { return hold.waiting() == 4 })
+	eventually(t, "the lane is full, and what does not fit is refused", func() bool {
+		return hold.waiting() == 4 && answered(t, registry, status.Overloaded) == 2
+	})
 	hold.release()
 	<-done
 	got := codes(answers)
