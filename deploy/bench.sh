@@ -32,7 +32,7 @@ list=(limit c2c-cluster c2c-standalone latency curve s2c-online s2c-durable c2s 
 
 # command_of CASE: the words of the command, a line each.
 command_of() {
-	local on=(--backing "$servers")
+	local on=(--backing "${servers#"$PWD"/}") # as somebody would write it by hand
 	case $1 in
 	limit) set -- bench limit "${on[@]}" ;;
 	c2c-cluster) set -- "${c2c[@]}" "${on[@]}" --duration "$duration" --limit ;;
