@@ -1,4 +1,4 @@
-package rpc
+package rpcserver
 
 import (
 	"context"
@@ -6,8 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudwego/kitex/server"
 	"go.uber.org/goleak"
+
+	"github.com/gatepost/gatepost/idl/gen/gatepb"
+	"github.com/gatepost/gatepost/idl/gen/gatepb/gateservice"
 )
+
+// uncalled is a service that nobody calls.
+type uncalled struct{ gatepb.GateService }
 
 // Stop ends what serves whenever it comes: before Serve, while it begins, and after.
 func TestStopAtAnyTimeEndsWhatServes(t *testing.T) {
@@ -16,7 +23,9 @@ func TestStopAtAnyTimeEndsWhatServes(t *testing.T) {
 	defer cancel()
 	for _, wait := range []time.Duration{-1, 0, 0, 0, 0, 10 * time.Microsecond, 50 * time.Microsecond, 100 * time.Microsecond,
 		200 * time.Microsecond, 500 * time.Microsecond, time.Millisecond, 20 * time.Millisecond} {
-		s, err := NewServer("127.0.0.1:0", &fakeGate{}, nil)
+		s, err := Listen("nobody", "127.0.0.1:0", func(options ...server.Option) server.Server {
+			return gateservice.NewServer(&uncalled{}, options...)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
