@@ -51,12 +51,15 @@ func TestShortBodies(t *testing.T) {
 			}
 		}
 	}
-	for n := range maxShort + 1 {
+	for n := 0; n <= maxShort; n += 1 + n/100 {
 		checkShort(t, randomBytes(n))
 		checkShort(t, make([]byte, n)) // matches of all lengths with what was just written
-		checkShort(t, dictionary1[len(dictionary1)-n:])
-		checkShort(t, dictionary1[:n]) // the greatest distances
+		known := min(n, len(dictionary1))
+		checkShort(t, dictionary1[len(dictionary1)-known:])
+		checkShort(t, dictionary1[:known]) // the greatest distances
 	}
+	checkShort(t, make([]byte, maxShort))
+	checkShort(t, append(randomBytes(maxShort-len(dictionary1)), dictionary1...))
 	for i := range 2000 { // pieces of the dictionary among bytes of both code lengths
 		r := rand.New(rand.NewPCG(uint64(i), 5))
 		var plain []byte
