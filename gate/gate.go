@@ -42,6 +42,7 @@ type Gate struct {
 
 	table     *table
 	lanes     *lanes
+	turns     turns
 	nodes     *nodes
 	presence  presence
 	registrar registrar
@@ -100,6 +101,7 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.beats, g.stopBeat = context.WithCancel(context.Background())
 	g.lanes = newLanes(g)
+	g.turns = turns{g: g, next: make(chan *conn)}
 	g.nodes = newNodes(g)
 	g.registrar = registrar{g: g, wake: make(chan struct{}, 1)}
 	g.reporter = reporter{g: g, wake: make(chan struct{}, 1)}

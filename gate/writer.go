@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
@@ -32,11 +33,45 @@ func (c *conn) startWriterLocked() {
 		return
 	}
 	c.out.writing = true
-	c.g.wg.Add(1)
-	go func() {
-		defer c.g.wg.Done()
+	c.g.turns.give(c)
+}
+
+// turns are the goroutines that write for connections. A few wait for the next connection that has something to say, with the stack
+// that the last one made them grow; an idle connection has none.
+type turns struct {
+	g    *Gate
+	next chan *conn // taken by a writer that waits
+	idle atomic.Int32
+}
+
+// maxIdleWriters wait at most, whatever a burst has started.
+const maxIdleWriters = 64
+
+// give lets a writer write for c, which has the write turn from now on. It does not wait.
+func (t *turns) give(c *conn) {
+	select {
+	case t.next <- c:
+	default:
+		t.g.wg.Add(1)
+		go t.run(c)
+	}
+}
+
+func (t *turns) run(c *conn) {
+	defer t.g.wg.Done()
+	for {
 		c.write()
-	}()
+		if t.idle.Add(1) > maxIdleWriters {
+			t.idle.Add(-1)
+			return
+		}
+		select {
+		case c = <-t.next:
+			t.idle.Add(-1)
+		case <-t.g.ctx.Done():
+			return
+		}
+	}
 }
 
 // oweSyncLocked lets one SYNC follow when the queue has drained; however often it is asked for.
