@@ -122,6 +122,7 @@ func (p *Process) Run(ctx context.Context, ready func(Runtime)) error {
 	running, ended := context.WithCancel(ctx)
 	var memory sync.WaitGroup
 	memory.Go(func() { freeSpare(running) })
+	memory.Go(func() { collectLess(running) })
 	failure := p.serve(ctx, ready)
 	ended()
 	memory.Wait()

@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+	"runtime"
+	"runtime/metrics"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestGrowthOfTheHeap(t *testing.T) {
+	const mb = 1 << 20
+	for _, tc := range []struct {
+		lives uint64
+		want  int
+	}{
+		{0, 1600},      // nothing is known yet
+		{8 * mb, 800},  // 8 MiB and 64 more
+		{32 * mb, 200}, // 32 and 64 more
+		{64 * mb, 100}, // from here on it doubles
+		{2000 * mb, 100},
+	} {
+		if got := growth(tc.lives); got != tc.want {
+			t.Errorf("%d bytes live: %d %%, want %d", tc.lives, got, tc.want)
+		}
+	}
+}
+
+func TestSmallHeapIsCollectedLess(t *testing.T) {
+	t.Setenv("GOGC", "") // the run of the tests may have set them
+	t.Setenv("GOMEMLIMIT", "")
+	percent := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var tuning sync.WaitGroup
+	tuning.Go(func() { collectLess(ctx) })
+	for deadline := time.Now().Add(10 * time.Second); percent() <= usual; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a small heap is still collected as usual")
+		}
+		runtime.GC() // after which it sees how small this heap is
+	}
+	cancel()
+	tuning.Wait()
+	if got := percent(); got != usual {
+		t.Errorf("afterwards: %d %%, want %d", got, usual)
+	}
+}
