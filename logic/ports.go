@@ -26,10 +26,10 @@ type Inbox interface {
 	// ordered by id, together at most maxBytes of content (but at least one row, if there is one). more: rows were left out.
 	// upto 0 means the highest id there is, which is returned; 0 is returned when the inbox holds nothing for class.
 	Page(ctx context.Context, q store.PageQuery) (page []store.Message, upto store.MsgID, more bool, err error)
-	// Confirm marks, in one transaction, each id that belongs to the confirmation's owner as confirmed by its class, and removes the rows
-	// that every registered class of the owner has confirmed. Ids of others, and ids that are gone, are passed over.
-	// Of each of Receipts whose row has store.FlagReceipt and was confirmed by no class before, it stores the receipt in the same
-	// transaction; the receipts that it stored are returned. store.ErrIDCollision: the id of a receipt was taken.
+	// Confirm marks each id that belongs to the confirmation's owner as confirmed by its class, and removes the rows that every registered
+	// class of the owner has confirmed. Ids of others, and ids that are gone, are passed over. After an error some may be confirmed.
+	// Of each of Receipts whose row has store.FlagReceipt and was confirmed by no class before, it stores the receipt in the transaction
+	// that marks the row; the receipts that it stored are returned. store.ErrIDCollision: the id of a receipt was taken.
 	Confirm(ctx context.Context, batch []store.Confirmation) (receipts []store.Message, err error)
 	// Count counts owner's rows, at most limit.
 	Count(ctx context.Context, owner store.UserKey, limit int) (int, error)

@@ -36,6 +36,12 @@ func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.Append
 	}
 	args := getArgs()
 	defer putArgs(args)
+	switch done, err := db.appendAlone(ctx, batch, chunks, stmts[0], args, results); {
+	case err != nil:
+		return nil, err
+	case done:
+		return results, nil
+	}
 	err = db.inTx(ctx, "append messages", func(tx *stdsql.Tx) error {
 		for i, c := range chunks {
 			*args = (*args)[:0]
@@ -64,6 +70,25 @@ func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.Append
 		}
 	}
 	return results, nil
+}
+
+// appendAlone appends a batch of one insert, without duplicates among themselves, by that insert alone. Not done: it is not such a batch, or
+// some rows were there before. Then the others are committed, and appending the batch once more finds them under their ids.
+func (db *DB) appendAlone(ctx context.Context, batch []store.Message, chunks []chunk, insert *stdsql.Stmt, args *[]any, results []store.AppendResult) (done bool, err error) {
+	if len(chunks) > 1 || len(chunks[0].rows) < len(batch) {
+		return false, nil
+	}
+	for _, r := range chunks[0].rows {
+		*args = db.insertArgs(*args, &batch[r])
+	}
+	stored, err := db.alone(ctx, "append messages", insert, *args)
+	if err != nil || stored < int64(len(batch)) {
+		return false, err
+	}
+	for i := range batch {
+		results[i] = store.AppendResult{ID: batch[i].ID, Outcome: store.Stored}
+	}
+	return true, nil
 }
 
 // distinct returns the rows that are the first of their digest, sorted by id, and the first row of each digest.

@@ -17,8 +17,9 @@ type mark struct {
 	bits  uint32
 }
 
-// Confirm marks, in one transaction, each id that belongs to the confirmation's owner as confirmed by its class, and removes the rows
-// that every registered class of the owner has confirmed. Ids of others, and ids that are gone, are passed over (G4).
+// Confirm marks each id that belongs to the confirmation's owner as confirmed by its class, and removes the rows that every registered
+// class of the owner has confirmed. Ids of others, and ids that are gone, are passed over (G4). When it fails some may be marked and
+// removed already, and may be confirmed again.
 //
 // First the rows go that are complete with this confirmation, which with one device class are all. Only when some remain they are marked, and looked at again:
 // two classes that confirm at once each saw the row without the other's mark, and the update that came second reads both.
@@ -53,6 +54,14 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 	}
 	args := getArgs()
 	defer putArgs(args)
+	if c := &chunks[0]; len(wishes) == 0 && len(chunks) == 1 { // with one device class all rows go at once
+		*args = c.args(db.d, *args)
+		removed, err := db.alone(ctx, "confirm messages", c.remove, *args)
+		if err != nil || removed == int64(len(marks)) {
+			return nil, err
+		}
+		c.removed = true
+	}
 	var receipts []store.Message
 	err = db.inTx(ctx, "confirm messages", func(tx *stdsql.Tx) error {
 		receipts = nil
@@ -79,6 +88,7 @@ type confirmChunk struct {
 	rows           int // of the statement's shape
 	remove, update *stdsql.Stmt
 	lock           *stdsql.Stmt // nil: no receipts are asked for
+	removed        bool         // what was complete with this confirmation; some rows remain
 }
 
 // args appends the parameters of the chunk's statements.
@@ -95,9 +105,11 @@ func (c *confirmChunk) args(d *dialect, args []any) []any {
 
 func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
 	*args = c.args(db.d, (*args)[:0])
-	removed, err := execCount(ctx, tx, c.remove, *args)
-	if err != nil || removed == int64(len(c.marks)) {
-		return err
+	if !c.removed {
+		removed, err := execCount(ctx, tx, c.remove, *args)
+		if err != nil || removed == int64(len(c.marks)) {
+			return err
+		}
 	}
 	updated, err := execCount(ctx, tx, c.update, *args)
 	if err != nil || updated == 0 {

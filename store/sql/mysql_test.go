@@ -96,30 +96,42 @@ func TestMySQLHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	user := store.UserKey{Domain: "d", UID: "u"}
-	message := func(id store.MsgID) []store.Message {
-		m := store.Message{ID: id, Owner: user, From: user}
-		m.ClientMsgID[0] = byte(id)
-		m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
-		return []store.Message{m}
-	}
-	if _, err := db.Append(t.Context(), message(1)); err != nil {
-		t.Fatal(err)
-	}
-	// From the n-th packet on nothing passes: before the transaction, in it, at its commit.
-	for n := range int64(4) {
-		cable.cutAfter(n)
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		_, err := db.Append(ctx, message(2))
-		if n < 3 && !errors.Is(err, store.ErrUnavailable) {
-			t.Errorf("cut after %d packets: %v", n, err)
+	for _, tc := range []struct {
+		rows    int
+		packets int64 // that are sent to store them
+	}{
+		{1, 1}, // one statement that commits by itself
+		{5, 4}, // a transaction of two
+	} {
+		var batch []store.Message
+		var ids []store.MsgID
+		for i := range tc.rows {
+			m := store.Message{ID: store.MsgID(i + 1), Owner: user, From: user}
+			m.ClientMsgID[0] = byte(i + 1)
+			m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
+			batch, ids = append(batch, m), append(ids, m.ID)
 		}
-		cancel()
-		cable.mend()
-		if _, err := db.Append(t.Context(), message(2)); err != nil {
-			t.Errorf("mended after %d packets: %v", n, err)
+		check := func() { // stores, so that the next round stores again
+			t.Helper()
+			if _, err := db.Append(t.Context(), batch); err != nil {
+				t.Error(err)
+			}
+			if _, err := db.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: 1, IDs: ids}}); err != nil {
+				t.Error(err)
+			}
 		}
-		if _, err := db.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: 1, IDs: []store.MsgID{2}}}); err != nil {
-			t.Error(err)
+		check()
+		// From the n-th packet on nothing passes: before the transaction, in it, at its commit.
+		for n := range tc.packets + 1 {
+			cable.cutAfter(n)
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			_, err := db.Append(ctx, batch)
+			if n < tc.packets && !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("%d rows, cut after %d packets: %v", tc.rows, n, err)
+			}
+			cancel()
+			cable.mend()
+			check()
 		}
 	}
 	if err := db.Close(); err != nil {

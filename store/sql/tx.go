@@ -16,8 +16,27 @@ const retryPause = 10 * time.Millisecond
 
 // inTx runs f in a transaction, again when it lost a deadlock or a lock wait, and classifies what remains of the error.
 func (db *DB) inTx(ctx context.Context, what string, f func(tx *stdsql.Tx) error) error {
+	return db.again(ctx, what, func() error { return db.once(ctx, f) })
+}
+
+// alone runs one kept statement as a transaction of its own, and returns how many rows it affected. A message that has the machine for
+// itself spends most of its time on the way to the database: BEGIN and COMMIT are two ways of three.
+func (db *DB) alone(ctx context.Context, what string, stmt *stdsql.Stmt, args []any) (affected int64, err error) {
+	err = db.again(ctx, what, func() error {
+		res, err := stmt.ExecContext(ctx, args...)
+		if err != nil {
+			return err
+		}
+		affected, err = res.RowsAffected()
+		return err
+	})
+	return affected, err
+}
+
+// again runs f until it loses no deadlock and no lock wait, at most maxAttempts times, and classifies what remains of the error.
+func (db *DB) again(ctx context.Context, what string, f func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := db.once(ctx, f)
+		err := f()
 		if err == nil {
 			return nil
 		}
