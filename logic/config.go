@@ -16,7 +16,8 @@ type Config struct {
 	// with a time-out. It must be above CommitTimeout, else outcomes that are known would not be told.
 	HandleTimeout time.Duration `koanf:"handle_timeout"`
 
-	// CommitLanes is the number of inserts in flight. One or two are enough; four are slower.
+	// CommitLanes is the number of inserts in flight. With one of them batches are largest, and cheapest for each message; more help
+	// only where a commit takes tens of milliseconds.
 	CommitLanes int `koanf:"commit_lanes"`
 	// CommitRows and CommitBytes cap one insert; CommitRows also caps one look-up of known users or of stored messages.
 	CommitRows  int `koanf:"commit_rows"`
@@ -31,7 +32,7 @@ type Config struct {
 	// CommitTimeout bounds one call to the database: an insert, a confirmation, a page, a look-up.
 	CommitTimeout time.Duration `koanf:"commit_timeout"`
 
-	// ConfirmLanes is the number of batched confirmations in flight.
+	// ConfirmLanes is the number of batched confirmations in flight; as with CommitLanes, one makes the largest batches.
 	ConfirmLanes int `koanf:"confirm_lanes"`
 
 	// DeliveryLanes is the number of route look-ups in flight.
@@ -89,12 +90,12 @@ type Config struct {
 func Default() Config {
 	return Config{
 		HandleTimeout:    4800 * time.Millisecond, // under the five seconds that a gate waits
-		CommitLanes:      2,
-		CommitRows:       512,
+		CommitLanes:      1,
+		CommitRows:       1024,
 		CommitBytes:      1 << 20,
-		CommitQueue:      8192,
+		CommitQueue:      16384,
 		CommitTimeout:    4 * time.Second,
-		ConfirmLanes:     2,
+		ConfirmLanes:     1,
 		DeliveryLanes:    2,
 		DeliverTimeout:   2 * time.Second,
 		DeliveryQueue:    8192,
