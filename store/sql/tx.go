@@ -105,6 +105,8 @@ const (
 	stmtPage
 	stmtMaxID
 	stmtCount
+	stmtCounter
+	stmtSeenAgain
 	statements
 )
 
