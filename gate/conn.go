@@ -62,7 +62,7 @@ type conn struct {
 	loginBy  time.Time     // without a session until then, the connection is closed
 	frameBy  time.Time     // until then the next frame has to come
 	lively   bool          // the deadline of reading is await's, which comes before frameBy
-	why      cause         // of the close
+	why      *cause        // of the close; nil until then
 }
 
 // fence refuses sessions that a kick overtook on its way: their LOGIN is not answered yet.
@@ -268,7 +268,7 @@ func (c *conn) closeLocked(why cause) {
 	if c.state >= stateClosing {
 		return
 	}
-	c.why = why
+	c.why = &why
 	c.resumeLocked()
 	c.nc.SetReadDeadline(past)
 	if why.broken || why.code == status.Slow {
@@ -294,7 +294,7 @@ func (c *conn) finish() {
 	}
 	c.state = stateClosed
 	c.out.discard()
-	why := c.why
+	why := *c.why
 	session := c.unbindLocked()
 	c.mu.Unlock()
 
