@@ -97,6 +97,30 @@ func TestQuietConnectionCloses(t *testing.T) {
 	})
 }
 
+// A login that takes long is answered when its connection is quiet; from then on another deadline holds, and after a logout again.
+func TestQuietConnectionLogsIn(t *testing.T) {
+	const timeout = 500 * time.Millisecond
+	f := newFake(1)
+	g := startGate(t, func(c *Config) { c.LoginTimeout, c.Lanes.EntryTimeout, c.Keepalive = timeout, timeout/2, time.Second }, f)
+	c := g.connect()
+	entered, proceed := blocking(f, cmdLogin)
+	c.send(cmdLogin, 0, loginBody("u", 1))
+	<-entered
+	quiet(t, 1)
+	proceed <- struct{}{}
+	if a := c.recv(); a.Status != status.OK {
+		t.Fatal(a.Status)
+	}
+	time.Sleep(timeout + timeout/2) // longer than without a session, shorter than Keepalive asks for
+	if a := c.call(cmdKeepalive, 0, nil); a.Status != status.OK {
+		t.Fatal(a.Status)
+	}
+	if a := c.call(cmdLogout, 0, nil); a.Status != status.OK {
+		t.Fatal(a.Status)
+	}
+	c.closes(status.LoginTimeout)
+}
+
 func TestReadAheadWaits(t *testing.T) {
 	near, far := socketPair(t)
 	var r readAhead
