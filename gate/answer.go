@@ -99,7 +99,7 @@ func (c *conn) bindLocked(r *request, s *logicpb.Session) (replaced *conn, ok bo
 		c.g.sessions.Add(1)
 		c.g.metrics.sessions.Inc()
 		if c.state == stateOnline {
-			c.armLocked()
+			c.armLocked(time.Now())
 		}
 		if r.epoch != c.g.presence.current() {
 			c.g.registrar.again(c) // its route may lie in a table that is gone
@@ -132,7 +132,7 @@ func (c *conn) unbindLocked() *logicpb.Session {
 func (c *conn) armUnboundLocked() {
 	c.loginBy = time.Now().Add(c.g.cfg.LoginTimeout)
 	if c.state == stateOnline {
-		c.armLocked()
+		c.armLocked(time.Now())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/gen/gatepb"
@@ -30,7 +31,8 @@ func BenchmarkIdleConnection(b *testing.B) {
 			c.call(cmdLogin, 0, loginBody(fmt.Sprint(i), uint64(i+1)))
 			clients[i] = c
 		}
-		for range 4 { // a stack shrinks by half with each collection
+		time.Sleep(2 * g.cfg.lively()) // then all of them wait
+		for range 4 {                  // a stack shrinks by half with each collection
 			debug.FreeOSMemory()
 		}
 		rss2, heap2, stack2 := memory(b)

@@ -127,6 +127,10 @@ func Default() Config {
 // idle is how long a connection may be silent.
 func (c *Config) idle() time.Duration { return c.Keepalive * 5 / 2 }
 
+// lively is how long a connection that was just heard of is taken to go on: longer than the pauses in a conversation of programs, and
+// short enough that of those which send keepalives only a sixtieth is taken so.
+func (c *Config) lively() time.Duration { return c.Keepalive / 60 }
+
 // Validate returns all faults, joined; nil when there are none.
 func (c *Config) Validate() error {
 	var faults []error

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -61,7 +60,9 @@ type conn struct {
 	inFlight int           // requests that are not answered yet
 	resume   chan struct{} // not nil: the reader waits for an answer to leave
 	loginBy  time.Time     // without a session until then, the connection is closed
-	why      cause         // of the close
+	frameBy  time.Time     // until then the next frame has to come
+	lively   bool          // the deadline of reading is await's, which comes before frameBy
+	why      *cause        // of the close; nil until then
 }
 
 // fence refuses sessions that a kick overtook on its way: their LOGIN is not answered yet.
@@ -90,114 +91,6 @@ func newConn(g *Gate, nc net.Conn, secure bool) *conn {
 	c.out.writing = true // the handshake has the write turn
 	g.table.add(c)
 	return c
-}
-
-// read is the life of the reading goroutine, from the handshake to the close.
-func (c *conn) read() {
-	c.in.start(c.nc)
-	defer c.in.drop()
-	defer func() {
-		if p := recover(); p != nil {
-			c.g.log.Error("reading a connection panicked", "conn", c.id, "panic", p, "stack", string(debug.Stack()))
-			c.close(cause{code: status.GateError})
-		}
-	}()
-	for {
-		if err := c.readFrame(); err != nil {
-			c.readEnded(err)
-			return
-		}
-	}
-}
-
-// readEnded closes the connection, unless it still owes answers to what was read before it was told to leave.
-func (c *conn) readEnded(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state == stateLeaving {
-		c.leftLocked()
-		return
-	}
-	c.closeLocked(c.causeOfLocked(err))
-}
-
-var (
-	// errLeaving ends reading: the connection is closing, or draining.
-	errLeaving = errors.New("connection leaves")
-	// errLateBody: a header came, and its body did not follow in time.
-	errLateBody = errors.New("late body")
-)
-
-// readFrame waits for one frame and acts on it. While it waits it holds nothing but scratch.
-func (c *conn) readFrame() error {
-	if err := c.arm(); err != nil {
-		return err
-	}
-	h, err := wire.ReadHeader(&c.in, &c.scratch)
-	if err != nil {
-		return err
-	}
-	limit := c.bodyLimit()
-	onWire := limit
-	if c.open.Secured() {
-		onWire += wire.SealOverhead
-	}
-	if int(h.Length) > c.in.buffered() {
-		c.nc.SetReadDeadline(time.Now().Add(c.g.cfg.BodyTimeout))
-	}
-	body, err := wire.ReadBody(&c.in, h, onWire)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errLateBody
-	}
-	if err != nil {
-		return err
-	}
-	body, err = c.open.Open(h, body, limit)
-	if err != nil {
-		return err
-	}
-	c.g.metrics.bytesIn.Add(float64(wire.HeaderLen + h.Length))
-	c.g.metrics.framesIn.inc(h.Class())
-	return c.dispatch(h, body)
-}
-
-// bodyLimit is the limit of a body whose header has just come: the session may have been bound while the reader waited for it.
-func (c *conn) bodyLimit() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session == nil {
-		return limits.BodyBeforeLoginBytes
-	}
-	return limits.BodyToGateBytes
-}
-
-// arm prepares for the next frame: waits while too many requests are unanswered, then sets the deadline if it has not come already.
-func (c *conn) arm() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.state == stateOnline && c.unansweredLocked() >= c.maxInFlightLocked() {
-		c.resume = make(chan struct{})
-		resume := c.resume
-		c.mu.Unlock()
-		<-resume
-		c.mu.Lock()
-	}
-	if c.state != stateOnline {
-		return errLeaving
-	}
-	if c.in.buffered() < wire.HeaderLen {
-		c.armLocked()
-	}
-	return nil
-}
-
-// armLocked sets the deadline of the next frame. A bind and an unbind do it too, while the reader waits.
-func (c *conn) armLocked() {
-	by := time.Now().Add(c.g.cfg.idle())
-	if c.session == nil && c.loginBy.Before(by) {
-		by = c.loginBy
-	}
-	c.nc.SetReadDeadline(by)
 }
 
 // unansweredLocked counts the requests whose answers have not left: a client that pipelines faster than it reads is slowed down, not closed.
@@ -375,7 +268,7 @@ func (c *conn) closeLocked(why cause) {
 	if c.state >= stateClosing {
 		return
 	}
-	c.why = why
+	c.why = &why
 	c.resumeLocked()
 	c.nc.SetReadDeadline(past)
 	if why.broken || why.code == status.Slow {
@@ -401,7 +294,7 @@ func (c *conn) finish() {
 	}
 	c.state = stateClosed
 	c.out.discard()
-	why := c.why
+	why := *c.why
 	session := c.unbindLocked()
 	c.mu.Unlock()
 

@@ -4,13 +4,15 @@
 //
 // A frame's way:
 //
-//	listen.go   accept, limits, handshake          conn.go    one goroutine reads, the state of a connection
+//	listen.go   accept, limits, handshake          conn.go    the state of a connection
+//	read.go     one goroutine reads, or waits      answer.go  what logic's answers do
 //	stream.go   is the ordered stream open?        lane.go    batches to logic, one in flight where order counts
 //	nodes.go    which logic node, is it alive      table.go   who is logged in here
 //	deliver.go  pushes and kicks from logic        queue.go   what waits for the socket
 //	writer.go   sealing and writing                register.go keeping the presence table true
 //
-// An idle connection costs its struct, its socket and one parked goroutine: no buffer, no writer, no timer goroutine.
+// An idle connection costs its struct, its socket and one parked goroutine, with the smallest stack there is: no buffer, no writer,
+// no timer goroutine.
 //
 // Lock order: conn.mu, then a shard of the session table, then the registrar's queues. No lock is held around I/O or a call to logic.
 package gate

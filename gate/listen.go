@@ -146,11 +146,9 @@ func (c *conn) online() {
 	}
 	c.state = stateOnline
 	c.loginBy = time.Now().Add(c.g.cfg.LoginTimeout)
+	c.in.start(c.nc)
 	c.g.wg.Add(1)
-	go func() {
-		defer c.g.wg.Done()
-		c.read()
-	}()
+	go c.read()
 }
 
 // hello does the handshake of TLS, if there is one, and that of the protocol. It has the write turn.

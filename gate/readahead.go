@@ -35,17 +35,28 @@ func (r *readAhead) start(nc net.Conn) {
 // buffered is how many bytes can be read without waiting.
 func (r *readAhead) buffered() int { return len(r.unread) }
 
+// waits reports whether fill would wait.
+func (r *readAhead) waits() bool { return r.raw != nil && len(r.unread) == 0 }
+
+// fill waits until something has come, and reads it.
+func (r *readAhead) fill() error {
+	if err := r.raw.Read(r.take); err != nil {
+		return err
+	}
+	return r.err
+}
+
+// wait waits until fill would not wait, with little stack.
+func (r *readAhead) wait() error { return r.raw.Read(hasCome) }
+
 // Read is io.Reader's.
 func (r *readAhead) Read(p []byte) (int, error) {
 	if len(r.unread) == 0 {
 		if r.raw == nil || len(p) >= aheadBytes {
 			return r.nc.Read(p)
 		}
-		if err := r.raw.Read(r.take); err != nil {
+		if err := r.fill(); err != nil {
 			return 0, err
-		}
-		if r.err != nil {
-			return 0, r.err
 		}
 	}
 	n := copy(p, r.unread)
@@ -73,6 +84,17 @@ func (r *readAhead) takeFrom(fd uintptr) bool {
 		r.err = &net.OpError{Op: "read", Net: "tcp", Err: err}
 	}
 	return true
+}
+
+// hasCome reports whether a socket has something to read, or to say: the peer's end, an error.
+func hasCome(fd uintptr) bool {
+	var p [1]byte
+	for {
+		_, _, err := syscall.Recvfrom(int(fd), p[:], syscall.MSG_PEEK)
+		if err != syscall.EINTR {
+			return err != syscall.EAGAIN
+		}
+	}
 }
 
 // drop forgets what is unread.

@@ -34,8 +34,6 @@ import (
 // Split then gives two keys: the first for client → gate, the second for gate → client.
 // In the clear variant offer and settings stand in the bodies as they are, and nothing is sealed.
 
-var suite = noise.NewCipherSuite(noise.DH25519, noise.CipherChaChaPoly, noise.HashSHA256)
-
 // ErrHandshake: the gate's answer is not that of the gate whose key is pinned, or does not fit the offer.
 var ErrHandshake = errors.New("wire: handshake failed")
 
@@ -127,7 +125,7 @@ func (a *Accept) noise(random io.Reader, hello *clientpb.Hello, keys []PrivateKe
 		return status.New(status.BadHandshake, "hello with Noise and an offer in clear")
 	}
 	hs, err := noise.NewHandshakeState(noise.Config{
-		CipherSuite:   suite,
+		CipherSuite:   newSuite(&keys[i]),
 		Random:        random,
 		Pattern:       noise.HandshakeNK,
 		Prologue:      prologue(hello.Security, hello.KeyId),
@@ -235,7 +233,7 @@ func NewHelloWith(random io.Reader, key *PublicKey, offer *clientpb.HelloOffer) 
 		hello.Security, hello.KeyId = clientpb.Security_SECURITY_NOISE_NK, key.ID
 		var err error
 		if i.hs, err = noise.NewHandshakeState(noise.Config{
-			CipherSuite: suite,
+			CipherSuite: newSuite(nil),
 			Random:      random,
 			Pattern:     noise.HandshakeNK,
 			Initiator:   true,

@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 type PrivateKey struct {
 	ID              uint32
 	Private, Public [32]byte
+	pair            *ecdh.PrivateKey // of Private; nil: not worked out yet
 }
 
 // PublicKey is what clients pin: the public half of a gate's static key.
@@ -43,7 +45,12 @@ func NewPrivateKey(id uint32, private [32]byte) (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, fmt.Errorf("%w: %v", ErrKey, err)
 	}
-	return PrivateKey{ID: id, Private: private, Public: [32]byte(k.PublicKey().Bytes())}, nil
+	return PrivateKey{ID: id, Private: private, Public: [32]byte(k.PublicKey().Bytes()), pair: k}, nil
+}
+
+// Equal reports whether o is the same key.
+func (k PrivateKey) Equal(o PrivateKey) bool {
+	return k.ID == o.ID && subtle.ConstantTimeCompare(k.Private[:], o.Private[:]) == 1
 }
 
 // PublicKey is the half that clients pin.

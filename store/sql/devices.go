@@ -44,6 +44,11 @@ func (db *DB) lockDevice(ctx context.Context, tx *stdsql.Tx, d store.Device) (*d
 // Register owes d's class the user's messages from now on, and remembers d's login counter. retired: it had been registered before and was retired since.
 // When a higher session number has registered or retired the class, it stays as that one left it: what is late brings nothing back (G5).
 func (db *DB) Register(ctx context.Context, d store.Device) (retired bool, err error) {
+	if db.d.seenAgain != "" {
+		if done, err := db.seenAgain(ctx, d); done || err != nil {
+			return false, db.d.classify("register a device class", err)
+		}
+	}
 	err = db.inTx(ctx, "register a device class", func(tx *stdsql.Tx) error {
 		retired = false
 		// A no-op when it is there: two first registrations at once meet here. Index PRIMARY.
@@ -81,6 +86,26 @@ func (db *DB) Register(ctx context.Context, d store.Device) (retired bool, err e
 	return retired && err == nil, err
 }
 
+// seenAgain is Register for the usual login, in one statement: an installation that was here before, with a newer login than any.
+// Not done: it is another case, or lost a deadlock; nothing has changed.
+func (db *DB) seenAgain(ctx context.Context, d store.Device) (done bool, err error) {
+	stmt, err := db.prepared(ctx, db.write, stmtSeenAgain, 0)
+	if err != nil {
+		return false, err
+	}
+	session, counter := db.d.u64(d.Session), db.d.u64(d.LoginCounter)
+	res, err := stmt.ExecContext(ctx, session, millis(d.SeenAt), counter, session,
+		d.Owner.Domain, d.Owner.UID, int64(d.Class), session, d.Installation[:], counter)
+	if err != nil {
+		if db.d.retryable(err) {
+			return false, nil
+		}
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
 // oweClass sets the class's bit.
 func (db *DB) oweClass(ctx context.Context, tx *stdsql.Tx, d store.Device) error {
 	// Index PRIMARY of device_mask.
@@ -115,10 +140,12 @@ func (db *DB) rememberLogin(ctx context.Context, tx *stdsql.Tx, d store.Device, 
 // WasHere reports whether d's installation has called Register for d's class with d's login counter or a higher one.
 // Of each class the last loginsKept installations are remembered, also when it is retired.
 func (db *DB) WasHere(ctx context.Context, d store.Device) (bool, error) {
+	stmt, err := db.prepared(ctx, db.read, stmtCounter, 0)
+	if err != nil {
+		return false, db.d.classify("read a login counter", err)
+	}
 	var counter number
-	// Index PRIMARY.
-	err := db.read.QueryRowContext(ctx, "SELECT login_counter FROM device_login WHERE domain = ? AND uid = ? AND class = ? AND installation = ?",
-		d.Owner.Domain, d.Owner.UID, int64(d.Class), d.Installation[:]).Scan(&counter)
+	err = stmt.QueryRowContext(ctx, d.Owner.Domain, d.Owner.UID, int64(d.Class), d.Installation[:]).Scan(&counter)
 	if errors.Is(err, stdsql.ErrNoRows) {
 		return false, nil
 	}

@@ -37,6 +37,9 @@ type dialect struct {
 	confirmLock    string // %s: the rows
 	known          string // %s: the rows; of them msg_id, domain and uid count
 	deleteComplete string
+	// seenAgain registers a class anew that is not retired, for an installation that is remembered with a lower login counter and a session
+	// that is not older than the newest. Empty: one statement cannot.
+	seenAgain string
 	// signed: 64-bit numbers are stored with the sign of their highest bit.
 	signed bool
 	// retryable: the transaction lost a deadlock or a lock wait, and may be run again.

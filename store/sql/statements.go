@@ -47,6 +47,11 @@ func (d *dialect) text(s statement, n int) string {
 	case stmtCount:
 		// Index inbox_owner alone.
 		return "SELECT COUNT(*) FROM (SELECT 1 FROM inbox WHERE domain = ? AND uid = ? LIMIT ?) AS few"
+	case stmtCounter:
+		// Index PRIMARY.
+		return "SELECT login_counter FROM device_login WHERE domain = ? AND uid = ? AND class = ? AND installation = ?"
+	case stmtSeenAgain:
+		return d.seenAgain
 	}
 	panic("unknown statement")
 }
@@ -76,6 +81,10 @@ var mysqlDialect = dialect{
 	confirmLock: "SELECT " + receiptColumns + " FROM %s AS c STRAIGHT_JOIN inbox AS i FORCE INDEX (PRIMARY)" +
 		" ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid FOR UPDATE",
 	known: "SELECT c.msg_id FROM %s AS c STRAIGHT_JOIN device_mask AS m FORCE INDEX (PRIMARY) ON m.domain = c.domain AND m.uid = c.uid",
+	// Index PRIMARY of both, in the order in which lockDevice locks them.
+	seenAgain: "UPDATE device AS d STRAIGHT_JOIN device_login AS l ON l.domain = d.domain AND l.uid = d.uid AND l.class = d.class" +
+		" SET d.session = ?, d.seen_at = GREATEST(d.seen_at, ?), l.login_counter = ?, l.session = ?" +
+		" WHERE d.domain = ? AND d.uid = ? AND d.class = ? AND d.session <= ? AND d.retired_at = 0 AND l.installation = ? AND l.login_counter < ?",
 	deleteComplete: "DELETE i FROM inbox AS i FORCE INDEX (inbox_owner)" +
 		" WHERE i.domain = ? AND i.uid = ? AND i.msg_id > ? AND i.msg_id <= ? AND i.confirmed <> 0 AND (i.confirmed & ?) = ?",
 	retryable:  mysqlRetryable,

@@ -124,6 +124,8 @@ const (
 	stmtPage
 	stmtMaxID
 	stmtCount
+	stmtCounter
+	stmtSeenAgain
 	statements
 )
 

@@ -20,6 +20,7 @@ func RunDevices(t *testing.T, factory DatabaseFactory) {
 	}
 	run("register and list", testRegister)
 	run("register is fenced by the session number", testRegisterFence)
+	run("an installation that was here registers again", testRegisterAgain)
 	run("retire removes what only the class had not confirmed", testRetire)
 	run("retire is fenced by the session number", testRetireFence)
 	run("a fenced session that is late ends nothing", testFencedLate)
@@ -101,6 +102,43 @@ func testRegisterFence(t *testing.T, db Database) {
 	db.stored(t, m)
 	db.confirm(t, bob, ios, m.ID)
 	db.rows(t, 1)
+}
+
+// The usual login: a newer session of an installation that is remembered, with a higher counter; and what differs from it in one point.
+func testRegisterAgain(t *testing.T, db Database) {
+	d := store.Device{Owner: bob, Class: android, Session: 10, LoginCounter: 5, Installation: [16]byte{1}, SeenAt: start}
+	register := func(session, counter uint64, seen time.Duration, wantSession, wantCounter uint64, wantSeen time.Duration, wantRetired bool) {
+		t.Helper()
+		d.Session, d.LoginCounter, d.SeenAt = session, counter, start.Add(seen)
+		if retired, err := db.Devices.Register(t.Context(), d); err != nil || retired != wantRetired {
+			t.Fatal(retired, err)
+		}
+		list, err := db.Devices.List(t.Context(), bob)
+		if err != nil || len(list) != 1 || list[0].Session != wantSession || !list[0].SeenAt.Equal(start.Add(wantSeen)) {
+			t.Fatalf("%+v, %v, want session %d, seen %v", list, err, wantSession, wantSeen)
+		}
+		db.wasHere(t, 1, wantCounter, true)
+		db.wasHere(t, 1, wantCounter+1, false)
+	}
+	const hour = time.Hour
+	register(10, 5, 0, 10, 5, 0, false)
+	register(11, 6, hour, 11, 6, hour, false)
+	register(12, 1<<63+1, 0, 12, 1<<63+1, hour, false)        // by a clock that is behind
+	register(12, 1<<63+1, 2*hour, 12, 1<<63+1, 2*hour, false) // the same once more
+	register(13, 1<<63, 3*hour, 13, 1<<63+1, 3*hour, false)   // the counter never goes back
+	register(9, 1<<63+2, 4*hour, 13, 1<<63+2, 3*hour, false)  // fenced, and remembered
+	register(1<<52, 1<<63+3, 5*hour, 1<<52, 1<<63+3, 5*hour, false)
+	db.retire(t, bob, android, 1<<52)
+	register(1<<52+1, 1<<63+4, 6*hour, 1<<52+1, 1<<63+4, 6*hour, true)
+	// The fence is the newest session's: an older one that logs out late retires nothing, its own does.
+	db.register(t, bob, ios, 1)
+	db.retire(t, bob, android, 1<<52)
+	m := message(alice, bob)
+	db.stored(t, m)
+	db.confirm(t, bob, ios, m.ID)
+	db.rows(t, 1)
+	db.retire(t, bob, android, 1<<52+1)
+	db.rows(t, 0)
 }
 
 func testRetire(t *testing.T, db Database) {
