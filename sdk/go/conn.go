@@ -1,7 +1,9 @@
 package gatepost
 
 import (
+	"bufio"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +67,9 @@ func (h hearing) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// readBytes is how much is read from the connection at once.
+const readBytes = 4096
+
 // patience is how many time-outs an answer may take on a connection that brings other bytes meanwhile.
 const patience = 4
 
@@ -80,12 +85,13 @@ func (c *conn) overdue(r *request, now time.Time) bool {
 
 // read hands on frames until the connection fails, which it returns. deliver reports whether the client still lives.
 func (c *conn) read(deliver func(frame) bool) error {
+	in := bufio.NewReaderSize(hearing{c}, readBytes) // a burst of small frames comes with one system call
 	for {
-		h, err := wire.ReadHeader(hearing{c}, &c.scratch)
+		h, err := wire.ReadHeader(in, &c.scratch)
 		if err != nil {
 			return err
 		}
-		body, err := wire.ReadBody(hearing{c}, h, limits.BodyToClientBytes+wire.SealOverhead)
+		body, err := wire.ReadBody(in, h, limits.BodyToClientBytes+wire.SealOverhead)
 		if err != nil {
 			return err
 		}
@@ -117,6 +123,7 @@ func (c *conn) send(h wire.Header, body []byte) {
 // write drains what waits, and ends. After an error it leaves writing set, so that nobody follows it.
 func (c *conn) write() {
 	for {
+		runtime.Gosched() // whoever is about to send does so first: one write for all
 		c.mu.Lock()
 		buf := c.out
 		c.out = nil
