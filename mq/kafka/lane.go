@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"time"
 
@@ -97,6 +98,7 @@ func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
 // run writes until the queue is empty.
 func (l *lane) run() {
 	for {
+		runtime.Gosched() // whoever is about to push does so first: one request for all
 		batch := l.take()
 		if batch == nil {
 			return
