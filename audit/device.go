@@ -34,7 +34,7 @@ type device struct {
 	mu        sync.Mutex
 	client    Client        // nil while it is closed
 	life      uint64        // a crashed life's hooks are deaf
-	changed   chan struct{} // closed when client or inFlight change
+	changed   chan struct{} // closed when client or inFlight change; nil: nobody waits for that
 	inFlight  [flows]int
 	confirmed uint64 // by earlier clients
 
@@ -47,7 +47,7 @@ const leash = 20
 
 func newDevice(e *engine, index uint32, draw float64) *device {
 	own := e.j.devices[index]
-	d := &device{e: e, index: index, changed: make(chan struct{}), rng: rand.New(rand.NewPCG(e.cfg.Seed, 1000+2*uint64(index)))}
+	d := &device{e: e, index: index, rng: rand.New(rand.NewPCG(e.cfg.Seed, 1000+2*uint64(index)))}
 	d.spec = Spec{UID: e.j.users[own.user], Class: e.cfg.Classes[own.place], Store: own.name}
 	switch c := e.cfg; {
 	case draw < c.Away:
@@ -147,8 +147,10 @@ func (d *device) retired(c Client) {
 }
 
 func (d *device) wakeLocked() {
-	close(d.changed)
-	d.changed = make(chan struct{})
+	if d.changed != nil {
+		close(d.changed)
+		d.changed = nil
+	}
 }
 
 func (d *device) counters() Counters {
@@ -312,6 +314,9 @@ func (d *device) admit(ctx context.Context, f Flow) (Client, uint64) {
 			c, life := d.client, d.life
 			d.mu.Unlock()
 			return c, life
+		}
+		if d.changed == nil {
+			d.changed = make(chan struct{})
 		}
 		changed := d.changed
 		d.mu.Unlock()

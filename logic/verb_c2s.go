@@ -41,6 +41,8 @@ func (n *Node) c2s(_ context.Context, c *call, m *clientpb.C2S) {
 // reservedTypes begins the types of the events that the platform makes itself: no client can forge one.
 const reservedTypes = "gatepost."
 
+var errNoTopic = status.New(status.NoTopic, "no topic takes reports of this type")
+
 // checkC2S makes the record of m, or says why there is none.
 func (n *Node) checkC2S(from session, m *clientpb.C2S) (*mq.Record, *status.Error) {
 	if m.Stream == 0 || m.Seq == 0 {
@@ -56,13 +58,12 @@ func (n *Node) checkC2S(from session, m *clientpb.C2S) (*mq.Record, *status.Erro
 	if _, refusal := checkSent(d, m.ClientMsgId, m.Type, m.Content, m.AgeMs, m.TtlMs); refusal != nil {
 		return nil, refusal
 	}
-	noTopic := status.New(status.NoTopic, "no topic takes reports of this type")
 	if n.uplinks == nil || d == nil {
-		return nil, noTopic
+		return nil, errNoTopic
 	}
 	topic, ok := d.Topics.Topic(m.Type)
 	if !ok {
-		return nil, noTopic
+		return nil, errNoTopic
 	}
 	r := &mq.Record{Topic: topic, Event: mq.Event{
 		ID:     uuidText([16]byte(m.ClientMsgId)),

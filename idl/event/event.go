@@ -39,3 +39,8 @@ func SourceOf(domain, uid string) string {
 
 // KeyOf is the key of the records of a user: "domain/uid".
 func KeyOf(domain, uid string) string { return domain + "/" + uid }
+
+// AppendKey appends the key to b.
+func AppendKey(b []byte, domain, uid string) []byte {
+	return append(append(append(b, domain...), '/'), uid...)
+}

@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -10,42 +12,113 @@ import (
 	"github.com/gatepost/gatepost/mq"
 )
 
-// recordOf turns an event into a CloudEvent in binary mode: the value is the content untouched. It keeps e.Content.
-func recordOf(e *mq.Event) *sarama.Record {
-	headers := make([]sarama.RecordHeader, 0, 12)
-	add := func(key, value string) {
-		if value != "" {
-			headers = append(headers, sarama.RecordHeader{Key: []byte(key), Value: []byte(value)})
-		}
+// maxHeaders is how many headers a record has at most.
+const maxHeaders = 12
+
+// The names of the headers, as a record carries them. Nobody changes them.
+var (
+	keySpecVersion = []byte(event.SpecVersion)
+	keyID          = []byte(event.ID)
+	keySource      = []byte(event.Source)
+	keyType        = []byte(event.Type)
+	keyTime        = []byte(event.Time)
+	keyDomain      = []byte(event.Domain)
+	keyUID         = []byte(event.UID)
+	keyDevice      = []byte(event.Device)
+	keyStream      = []byte(event.Stream)
+	keySeq         = []byte(event.Seq)
+	keyTraceparent = []byte(event.Traceparent)
+	keyContentType = []byte(event.ContentType)
+	specVersion    = []byte(event.Version)
+)
+
+// recordMaker makes the records of a batch. They are valid until the next make, or until it lies in makers.
+type recordMaker struct {
+	records    []*sarama.Record
+	all        []sarama.Record
+	headers    []sarama.RecordHeader
+	headerRefs []*sarama.RecordHeader
+	text       []byte
+}
+
+// make turns events into CloudEvents in binary mode: the values are the contents untouched, which the records share.
+func (m *recordMaker) make(items []*item) []*sarama.Record {
+	text := 0
+	for _, it := range items {
+		text += it.bytes - len(it.record.Event.Content)
 	}
-	add(event.SpecVersion, event.Version)
-	add(event.ID, e.ID)
-	add(event.Source, e.Source)
-	add(event.Type, e.Type)
+	m.records = slices.Grow(m.records[:0], len(items))
+	m.all = slices.Grow(m.all[:0], len(items))
+	m.headers = slices.Grow(m.headers[:0], maxHeaders*len(items))
+	m.headerRefs = slices.Grow(m.headerRefs[:0], maxHeaders*len(items))
+	m.text = slices.Grow(m.text[:0], text)
+	for i, it := range items {
+		m.add(&it.record.Event, i)
+	}
+	return m.records
+}
+
+// makers keep the memory of batches for others.
+var makers = sync.Pool{New: func() any { return new(recordMaker) }}
+
+// release lets go of the contents.
+func (m *recordMaker) release() {
+	clear(m.all)
+	makers.Put(m)
+}
+
+func (m *recordMaker) add(e *mq.Event, place int) {
+	first := len(m.headers)
+	m.header(keySpecVersion, specVersion)
+	m.string(keyID, e.ID)
+	m.string(keySource, e.Source)
+	m.string(keyType, e.Type)
 	if !e.Time.IsZero() {
-		add(event.Time, e.Time.UTC().Format(time.RFC3339Nano))
+		from := len(m.text)
+		m.text = e.Time.UTC().AppendFormat(m.text, time.RFC3339Nano)
+		m.header(keyTime, m.text[from:])
 	}
-	add(event.Domain, e.Domain)
-	add(event.UID, e.UID)
-	add(event.Device, e.Device)
-	if e.Stream != 0 {
-		add(event.Stream, strconv.FormatUint(e.Stream, 10))
-	}
-	if e.Seq != 0 {
-		add(event.Seq, strconv.FormatUint(e.Seq, 10))
-	}
-	add(event.Traceparent, e.Traceparent)
-	add(event.ContentType, e.ContentType)
+	m.string(keyDomain, e.Domain)
+	m.string(keyUID, e.UID)
+	m.string(keyDevice, e.Device)
+	m.number(keyStream, e.Stream)
+	m.number(keySeq, e.Seq)
+	m.string(keyTraceparent, e.Traceparent)
+	m.string(keyContentType, e.ContentType)
 
 	value := e.Content
 	if value == nil { // an empty report is an empty value: none at all would be a tombstone
 		value = []byte{}
 	}
-	record := &sarama.Record{Key: []byte(e.Key()), Value: value, Headers: make([]*sarama.RecordHeader, len(headers))}
-	for i := range headers {
-		record.Headers[i] = &headers[i]
+	from := len(m.text)
+	m.text = event.AppendKey(m.text, e.Domain, e.UID)
+	m.all = append(m.all, sarama.Record{Key: m.text[from:], Value: value, Headers: m.headerRefs[first:len(m.headers)], OffsetDelta: int64(place)})
+	m.records = append(m.records, &m.all[len(m.all)-1])
+}
+
+func (m *recordMaker) header(key, value []byte) {
+	m.headers = append(m.headers, sarama.RecordHeader{Key: key, Value: value})
+	m.headerRefs = append(m.headerRefs, &m.headers[len(m.headers)-1])
+}
+
+// string adds a header unless value is empty.
+func (m *recordMaker) string(key []byte, value string) {
+	if value == "" {
+		return
 	}
-	return record
+	from := len(m.text)
+	m.text = append(m.text, value...)
+	m.header(key, m.text[from:])
+}
+
+// number adds a header unless n is 0.
+func (m *recordMaker) number(key []byte, n uint64) {
+	if n == 0 {
+		return
+	}
+	from := len(m.text)
+	m.text = strconv.AppendUint(m.text, n, 10)
+	m.header(key, m.text[from:])
 }
 
 // sizeOf is at least the bytes that e takes in a batch.
@@ -57,12 +130,12 @@ func sizeOf(e *mq.Event) int {
 }
 
 // partitionOf is the partition of key among n, the same one that Kafka's own client takes.
-func partitionOf(key string, n int) int {
+func partitionOf(key []byte, n int) int {
 	return int(murmur2(key)&0x7fffffff) % n
 }
 
 // murmur2 is the hash of Kafka's own client, with its seed.
-func murmur2(key string) uint32 {
+func murmur2(key []byte) uint32 {
 	const (
 		seed = 0x9747b28c
 		m    = 0x5bd1e995

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"time"
 
@@ -97,6 +98,7 @@ func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
 // run writes until the queue is empty.
 func (l *lane) run() {
 	for {
+		runtime.Gosched() // whoever is about to push does so first: one request for all
 		batch := l.take()
 		if batch == nil {
 			return
@@ -290,6 +292,8 @@ func (l *lane) deliver(items []*item) ([]*item, result) {
 	ctx, cancel := context.WithDeadline(l.p.ctx, earlier(time.Now().Add(l.p.cfg.ProduceTimeout), oldest.Add(totalTime)))
 	defer cancel()
 
+	maker := makers.Get().(*recordMaker)
+	defer maker.release()
 	var records []*sarama.Record
 	var last result
 	sent, uncertain := false, false
@@ -302,7 +306,7 @@ func (l *lane) deliver(items []*item) ([]*item, result) {
 				return nil, result{}
 			}
 			if len(records) != len(items) {
-				records = recordsOf(items)
+				records = maker.make(items)
 			}
 		}
 		attemptCtx, cancelAttempt := context.WithTimeout(ctx, l.p.cfg.ProduceTimeout/2)
@@ -354,15 +358,6 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-func recordsOf(items []*item) []*sarama.Record {
-	records := make([]*sarama.Record, len(items))
-	for i, it := range items {
-		records[i] = recordOf(&it.record.Event)
-		records[i].OffsetDelta = int64(i)
-	}
-	return records
 }
 
 // disconnect closes the connection of a lane that does not run any more.

@@ -13,6 +13,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/gatepost/gatepost/idl/event"
 	"github.com/gatepost/gatepost/mq"
 )
 
@@ -105,7 +106,8 @@ func (p *Producer) queue(r *mq.Record) error {
 	}
 	if t := p.topics[r.Topic]; t != nil {
 		defer p.mu.RUnlock()
-		return t.lanes[partitionOf(r.Event.Key(), len(t.lanes))].push(r)
+		var room [128]byte
+		return t.lanes[partitionOf(event.AppendKey(room[:0], r.Event.Domain, r.Event.UID), len(t.lanes))].push(r)
 	}
 	wanted := p.wanted[r.Topic]
 	p.mu.RUnlock()

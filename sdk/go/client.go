@@ -159,6 +159,7 @@ func (c *Client) loop() {
 	defer close(c.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var armed time.Time // when timer fires; zero: nobody asked for it
 	for {
 		select {
 		case f := <-c.events:
@@ -166,6 +167,7 @@ func (c *Client) loop() {
 		case <-c.sends.wake:
 		case <-c.app.wake:
 		case <-timer.C:
+			armed = time.Time{}
 		case <-c.quit:
 			c.err = c.shutDown(ErrClosed)
 			return
@@ -177,9 +179,10 @@ func (c *Client) loop() {
 			c.err = errors.Join(err, c.shutDown(err))
 			return
 		}
-		timer.Stop()
-		if !next.IsZero() {
+		// What is put off lets the timer be: it fires once in vain.
+		if !next.IsZero() && (armed.IsZero() || next.Before(armed)) {
 			timer.Reset(time.Until(next))
+			armed = next
 		}
 	}
 }

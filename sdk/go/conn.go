@@ -1,7 +1,9 @@
 package gatepost
 
 import (
+	"bufio"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +38,7 @@ type conn struct {
 	heard   atomic.Int64 // when the last byte arrived: nanoseconds after began
 	mu      sync.Mutex
 	sealer  wire.Sealer
-	out     []byte // sealed frames that wait for the writer
+	out     []byte // sealed frames that wait for the writer; nil: none
 	writing bool   // a writer is there, or the connection is broken
 }
 
@@ -65,6 +67,9 @@ func (h hearing) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// readBytes is how much is read from the connection at once.
+const readBytes = 4096
+
 // patience is how many time-outs an answer may take on a connection that brings other bytes meanwhile.
 const patience = 4
 
@@ -78,25 +83,53 @@ func (c *conn) overdue(r *request, now time.Time) bool {
 	return silence >= r.timeout || now.After(r.deadline.Add((patience-1)*r.timeout))
 }
 
-// read hands on frames until the connection fails, which it returns. deliver reports whether the client still lives.
-func (c *conn) read(deliver func(frame) bool) error {
+// read hands on frames until the connection fails, which it returns. deliver reports whether the client still lives, and owns the frames
+// then.
+func (c *conn) read(deliver func([]frame) bool) error {
+	in := bufio.NewReaderSize(hearing{c}, readBytes) // a burst of small frames comes with one system call
+	var frames []frame
 	for {
-		h, err := wire.ReadHeader(hearing{c}, &c.scratch)
-		if err != nil {
-			return err
+		f, err := c.readFrame(in)
+		if err == nil {
+			frames = append(frames, f)
+			if hasFrame(in) {
+				continue
+			}
 		}
-		body, err := wire.ReadBody(hearing{c}, h, limits.BodyToClientBytes+wire.SealOverhead)
-		if err != nil {
-			return err
-		}
-		if body, err = c.opener.Open(h, body, limits.BodyToClientBytes); err != nil {
-			return err
-		}
-		if !deliver(frame{h, body}) {
-			body.Release()
+		if len(frames) > 0 && !deliver(frames) {
+			for _, f := range frames {
+				f.body.Release()
+			}
 			return ErrClosed
 		}
+		if err != nil {
+			return err
+		}
+		frames = nil
 	}
+}
+
+func (c *conn) readFrame(in *bufio.Reader) (frame, error) {
+	h, err := wire.ReadHeader(in, &c.scratch)
+	if err != nil {
+		return frame{}, err
+	}
+	body, err := wire.ReadBody(in, h, limits.BodyToClientBytes+wire.SealOverhead)
+	if err != nil {
+		return frame{}, err
+	}
+	body, err = c.opener.Open(h, body, limits.BodyToClientBytes)
+	return frame{h, body}, err
+}
+
+// hasFrame reports whether a whole frame can be read without waiting.
+func hasFrame(in *bufio.Reader) bool {
+	if in.Buffered() < wire.HeaderLen {
+		return false
+	}
+	head, _ := in.Peek(wire.HeaderLen) // it is there
+	h, err := wire.ParseHeader(head)
+	return err == nil && uint64(in.Buffered()) >= wire.HeaderLen+uint64(h.Length)
 }
 
 // send seals a frame and sees that it is written. It does not block and does not fail: a broken connection shows itself
@@ -104,6 +137,9 @@ func (c *conn) read(deliver func(frame) bool) error {
 func (c *conn) send(h wire.Header, body []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.out == nil {
+		c.out = (*writeBuffers.Get().(*[]byte))[:0]
+	}
 	c.out = c.sealer.AppendFrame(c.out, h, body)
 	if c.sealer.Err() != nil {
 		c.nc.Close()
@@ -114,9 +150,15 @@ func (c *conn) send(h wire.Header, body []byte) {
 	}
 }
 
+// writeBuffers hold sealed frames on their way to a socket; larger ones than maxWriteBuffer are not kept.
+var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+const maxWriteBuffer = 64 << 10
+
 // write drains what waits, and ends. After an error it leaves writing set, so that nobody follows it.
 func (c *conn) write() {
 	for {
+		runtime.Gosched() // whoever is about to send does so first: one write for all
 		c.mu.Lock()
 		buf := c.out
 		c.out = nil
@@ -130,6 +172,9 @@ func (c *conn) write() {
 		if _, err := c.nc.Write(buf); err != nil {
 			c.nc.Close()
 			return
+		}
+		if cap(buf) <= maxWriteBuffer {
+			writeBuffers.Put(&buf)
 		}
 	}
 }

@@ -33,6 +33,7 @@ type link struct {
 	keepaliveAt time.Time
 	sweepAt     time.Time  // when the requests are looked through for one without an answer
 	logout      chan error // waits for the answer to LOGOUT
+	scratch     []byte     // for one plain body at a time
 }
 
 func (l *link) init(c *Client) {
@@ -113,8 +114,12 @@ func (c *Client) saveIdentity() {
 }
 
 func (c *Client) readFrom(conn *conn) {
-	err := conn.read(func(f frame) bool {
-		return c.post(func() { c.handle(conn, f) })
+	err := conn.read(func(frames []frame) bool {
+		return c.post(func() {
+			for _, f := range frames {
+				c.handle(conn, f)
+			}
+		})
 	})
 	conn.nc.Close()
 	c.post(func() {
@@ -124,13 +129,19 @@ func (c *Client) readFrom(conn *conn) {
 	})
 }
 
+// maxScratch is the largest plain body whose memory is kept for the next.
+const maxScratch = 4096
+
 // request sends a command and hears its answer; body nil is an empty one. It is only called while there is a connection.
 func (c *Client) request(cmd clientpb.Cmd, flags wire.Flags, body any, timeout time.Duration, answer func(status.Code, []byte, *Error)) {
 	var b []byte
 	if body != nil {
 		var err error
-		if b, err = prutal.MarshalAppend(nil, body); err != nil {
+		if b, err = prutal.MarshalAppend(c.link.scratch[:0], body); err != nil {
 			panic(fmt.Sprintf("gatepost: encode command %#x: %v", int32(cmd), err)) // plain structs of ours always encode
+		}
+		if cap(b) <= maxScratch {
+			c.link.scratch = b
 		}
 	}
 	conn, now := c.link.conn, time.Now()

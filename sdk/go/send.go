@@ -227,8 +227,8 @@ func (c *Client) takeSends() error {
 		c.sends.refuse(sends, err)
 		return err
 	}
-	var kept []*send
-	used := map[User]bool{}
+	kept, numbered := sends[:0], false
+	var used map[User]bool
 	for _, s := range sends {
 		e := c.entryOf(s)
 		o := c.outbox.of(e.Kind)
@@ -246,9 +246,12 @@ func (c *Client) takeSends() error {
 			if e.TTL > 0 {
 				o.expireAt = earliest(o.expireAt, e.born.Add(c.lifetime(e)))
 			}
-			c.saveIdentity()
+			numbered = true
 		} else {
 			c.numberMessage(e)
+			if used == nil {
+				used = map[User]bool{}
+			}
 			used[e.To] = true
 			if e.CopyStream != 0 {
 				used[c.cfg.User] = true
@@ -259,6 +262,9 @@ func (c *Client) takeSends() error {
 		o.add(e)
 		c.changes.PutOutbox = append(c.changes.PutOutbox, e.OutboxEntry)
 		kept = append(kept, s)
+	}
+	if numbered {
+		c.saveIdentity()
 	}
 	for to := range used {
 		c.changes.PutTargets = append(c.changes.PutTargets, *c.outbox.targets[to])
