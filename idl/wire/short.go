@@ -9,14 +9,14 @@ import (
 // Most bodies are a few hundred bytes long, or a few such ones in a row. For these a general deflater spends its time on tables: it clears
 // some tens of kilobytes to find matches with, and builds and describes a Huffman code that the body hardly pays for. The deflater in
 // this file is for short bodies alone: one block of the fixed Huffman code (RFC 1951, 3.2.6), matches with the preset dictionary found by
-// an index that is made once, and matches within the body by a table of 1 KiB. What it writes is raw DEFLATE, which every inflater reads.
+// an index that is made once, and matches within the body by a table of 4 KiB. What it writes is raw DEFLATE, which every inflater reads.
 
 const (
 	// maxShort is the plain size up to which a body is short: sixteen messages or so take either deflater 35 µs. Beyond it a Huffman code
 	// of its own gains more than it costs.
 	maxShort = 4096
 
-	bodyBits   = 9  // of the hash in a body
+	bodyBits   = 11 // of the hash in a body
 	textBits   = 12 // of the hash in a dictionary
 	minMatch   = 4  // bytes: 3 at the distances of a dictionary save nothing
 	maxMatch   = 258
@@ -179,11 +179,11 @@ func (d *dictionary) appendShort(dst, plain []byte, limit int) ([]byte, bool) {
 			w.put(uint64(s.bits)|uint64(distance-int(s.base))<<5, 5+uint(s.extra))
 			step = length
 		}
-		for end := i + step; i < end; i++ {
-			if i+minMatch <= len(plain) {
-				table[hash4(plain[i:])>>(32-bodyBits)] = uint16(i + 1)
-			}
+		next := i + step
+		for end := min(next, len(plain)-minMatch+1); i < end; i++ {
+			table[hash4(plain[i:])>>(32-bodyBits)] = uint16(i + 1)
 		}
+		i = next
 		if len(w.out) >= limit || i > len(plain)/2 && len(w.out)-len(dst) >= i {
 			return dst, false // it does not fit, or half of the body has gained nothing
 		}
@@ -201,19 +201,21 @@ func (d *dictionary) longest(table *shortTable, plain []byte, i int) (length, di
 	if len(rest) < minMatch {
 		return 0, 0
 	}
+	four := binary.LittleEndian.Uint32(rest)
 	h := hash4(rest)
-	if at := int(table[h>>(32-bodyBits)]); at > 0 && at-1 < i {
-		if n := matchLength(plain[at-1:], rest); n >= minMatch {
-			length, distance = n, i-(at-1)
-		}
+	if at := int(table[h>>(32-bodyBits)]) - 1; at >= 0 && at < i && binary.LittleEndian.Uint32(plain[at:]) == four {
+		length, distance = matchLength(plain[at:], rest), i-at
 	}
 	at := d.short.head[h>>(32-textBits)]
 	for tries := 0; at > 0 && tries < maxChain && length < goodEnough; tries++ {
 		place := int(at - 1)
-		if n := matchLength(d.text[place:], rest); n >= minMatch && n > length {
+		at = d.short.prev[place]
+		if length >= len(rest) || place+length >= len(d.text) || d.text[place+length] != rest[length] || binary.LittleEndian.Uint32(d.text[place:]) != four {
+			continue // not a match, or not a longer one
+		}
+		if n := matchLength(d.text[place:], rest); n > length {
 			length, distance = n, i+len(d.text)-place
 		}
-		at = d.short.prev[place]
 	}
 	return length, distance
 }
