@@ -6,7 +6,7 @@
 #   DURATION (10s)               what of each load is measured
 #   IDLE_WAIT (150s)             between the last login and the reading of memory in the case idle
 #   DEPTH (10000000)             rows that wait in the cases limit-depth and depth; they are made once, in some minutes
-#   RATES (500,1000,2000,4000,8000,12000,16000)   of the picture
+#   RATES (500,1000,2000,4000,8000,12000,16000,20000)   of the picture
 #   OUT (docs/bench/DATE-COMMIT.md), GATEPOST (bin/gatepost), GATEPOST_MARIADB_POOL (4G, or 1G on less than 12 GiB)
 #   KEEP=1                       leaves the servers and what they wrote
 set -euo pipefail
@@ -16,7 +16,7 @@ gatepost=${GATEPOST:-bin/gatepost}
 runs=${RUNS:-3}
 duration=${DURATION:-10s}
 depth=${DEPTH:-10000000}
-rates=${RATES:-500,1000,2000,4000,8000,12000,16000}
+rates=${RATES:-500,1000,2000,4000,8000,12000,16000,20000}
 servers=$PWD/.cache/servers/bench
 work=$PWD/.cache/bench/$(date -u +%Y%m%dT%H%M%S)-$$
 
