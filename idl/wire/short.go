@@ -12,7 +12,7 @@ import (
 // an index that is made once, and matches within the body by a table of 4 KiB. What it writes is raw DEFLATE, which every inflater reads.
 
 const (
-	// maxShort is the plain size up to which a body is short: sixteen messages or so take either deflater 35 µs. Beyond it a Huffman code
+	// maxShort is the plain size up to which a body is short: sixteen messages or so take either deflater as long. Beyond it a Huffman code
 	// of its own gains more than it costs.
 	maxShort = 4096
 
