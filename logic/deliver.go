@@ -115,9 +115,12 @@ func (d *deliverer) carry(ctx context.Context, batch []delivery) {
 	}
 }
 
+// deliverOverhead is what a DELIVER of one row weighs beside its content, where names are not long.
+const deliverOverhead = 120
+
 // encodeDeliver makes the DELIVER of one row.
 func encodeDeliver(row *store.Message) (*push, error) {
-	body, err := prutal.MarshalAppend(make([]byte, 0, len(row.Content)+rowOverhead), &clientpb.Deliver{Messages: []*clientpb.Message{messageOf(row)}})
+	body, err := prutal.MarshalAppend(make([]byte, 0, len(row.Content)+deliverOverhead), &clientpb.Deliver{Messages: []*clientpb.Message{messageOf(row)}})
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func (s *senders) drain() {
 // carry sends one batch to one gate: kicks first.
 func (s *senders) carry(ctx context.Context, gate store.Gate, batch []parcel) {
 	var kicks []parcel
-	pushes := make([]parcel, 0, len(batch))
+	pushes := batch[:0]
 	for _, p := range batch {
 		if p.kick != nil {
 			kicks = append(kicks, p)
@@ -114,13 +114,15 @@ func (s *senders) deliver(ctx context.Context, gate store.Gate, batch []parcel) 
 	n := s.node
 	req := &gatepb.DeliverRequest{GateEpoch: gate.Epoch, Items: make([]*gatepb.Item, len(batch))}
 	items := make([]gatepb.Item, len(batch))
+	payloads := make([]gatepb.Payload, 0, len(batch))
 	index := make(map[*push]uint32, len(batch))
 	for i, p := range batch {
 		at, ok := index[p.push]
 		if !ok {
-			at = uint32(len(req.Payloads))
+			at = uint32(len(payloads))
 			index[p.push] = at
-			req.Payloads = append(req.Payloads, &gatepb.Payload{Cmd: uint32(p.push.cmd), Body: p.push.body, Durable: p.push.durable})
+			payloads = append(payloads, gatepb.Payload{Cmd: uint32(p.push.cmd), Body: p.push.body, Durable: p.push.durable})
+			req.Payloads = append(req.Payloads, &payloads[at])
 		}
 		items[i] = gatepb.Item{Payload: at, ConnId: p.route.ConnID, Domain: p.to.Domain, Uid: p.to.UID, DeviceClass: int32(p.route.Class), Session: p.route.Session}
 		req.Items[i] = &items[i]

@@ -66,22 +66,21 @@ const digestTime = 5
 // kind and key of the target), each part length-prefixed, cut to what remains. Resends keep their client_msg_id and so their digest;
 // an id without a time in it makes a digest as good and a slower insert.
 func DigestOf(from UserKey, clientMsgID [16]byte, kind Kind, to UserKey) Digest {
-	h := sha256.New()
-	part := func(b []byte) {
-		var n [4]byte
-		binary.BigEndian.PutUint32(n[:], uint32(len(b)))
-		h.Write(n[:])
-		h.Write(b)
+	text := make([]byte, 0, 512) // on the stack, and longer than the longest
+	part := func(p string) {
+		text = binary.BigEndian.AppendUint32(text, uint32(len(p)))
+		text = append(text, p...)
 	}
-	part([]byte(from.Domain))
-	part([]byte(from.UID))
-	part(clientMsgID[:])
-	part([]byte{byte(kind)})
-	part([]byte(to.Domain))
-	part([]byte(to.UID))
+	part(from.Domain)
+	part(from.UID)
+	part(string(clientMsgID[:]))
+	part(string([]byte{byte(kind)}))
+	part(to.Domain)
+	part(to.UID)
+	hash := sha256.Sum256(text)
 	var d Digest
 	copy(d[:], clientMsgID[:digestTime])
-	copy(d[digestTime:], h.Sum(nil))
+	copy(d[digestTime:], hash[:])
 	return d
 }
 
