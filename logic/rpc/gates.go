@@ -83,7 +83,6 @@ func (g *Gates) acquire(address string) (*gateClient, error) {
 			client.WithLongConnection(connpool.IdleConfig{MaxIdlePerAddress: 4, MaxIdleGlobal: 1024, MaxIdleTimeout: idleAfter}),
 			client.WithConnectTimeout(connectTimeout),
 			client.WithRPCTimeout(callTimeout),
-			client.WithMiddleware(sized),
 		)
 		if err != nil {
 			return nil, fmt.Errorf("client for gate %q: %w", address, err)
