@@ -32,8 +32,8 @@ type device struct {
 	appMu sync.Mutex // held over a callback: a crash falls before it or after it; taken before mu
 
 	mu        sync.Mutex
-	client    Client        // nil while it is closed
-	life      uint64        // a crashed life's hooks are deaf
+	client    Client // nil while it is closed
+	life      uint64 // a crashed life's hooks are deaf
 	inFlight  [flows]int
 	confirmed uint64 // by earlier clients
 

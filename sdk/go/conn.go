@@ -108,7 +108,7 @@ func (c *conn) read(deliver func([]frame) bool) error {
 		if err != nil {
 			return err
 		}
-		frames = nil
+		frames = make([]frame, 0, len(frames)) // as many as the last time
 	}
 }
 

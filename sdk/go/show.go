@@ -113,6 +113,9 @@ func (q *appQueue) runLocked() {
 func (q *appQueue) release(now time.Time) (next time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.blocked) == 0 {
+		return next
+	}
 	for lane, b := range q.blocked {
 		if now.Before(b.until) {
 			next = earliest(next, b.until)
