@@ -32,11 +32,13 @@ type device struct {
 	appMu sync.Mutex // held over a callback: a crash falls before it or after it; taken before mu
 
 	mu        sync.Mutex
-	client    Client        // nil while it is closed
-	life      uint64        // a crashed life's hooks are deaf
-	changed   chan struct{} // closed when client or inFlight change; nil: nobody waits for that
+	client    Client // nil while it is closed
+	life      uint64 // a crashed life's hooks are deaf
 	inFlight  [flows]int
 	confirmed uint64 // by earlier clients
+
+	// Tokens for the sending loops: client or inFlight have changed.
+	changed [flows]chan struct{}
 
 	handed atomic.Int64 // messages; without end when the device sends no more of them
 }
@@ -56,6 +58,9 @@ func newDevice(e *engine, index uint32, draw float64) *device {
 		d.unrest = restarts
 	case draw < c.Away+c.Restart+c.Crash:
 		d.unrest = crashes
+	}
+	for f := range d.changed {
+		d.changed[f] = make(chan struct{}, 1)
 	}
 	if !e.sends(d) {
 		d.handed.Store(math.MaxInt64)
@@ -79,7 +84,7 @@ func (d *device) open() (Client, error) {
 	}
 	d.mu.Lock()
 	d.client = c
-	d.wakeLocked()
+	d.wakeAll()
 	d.mu.Unlock()
 	return c, nil
 }
@@ -109,7 +114,7 @@ func (d *device) take(crash bool) Client {
 		d.life++
 		d.inFlight = [flows]int{}
 	}
-	d.wakeLocked()
+	d.wakeAll()
 	return c
 }
 
@@ -146,10 +151,16 @@ func (d *device) retired(c Client) {
 	d.mu.Unlock()
 }
 
-func (d *device) wakeLocked() {
-	if d.changed != nil {
-		close(d.changed)
-		d.changed = nil
+func (d *device) wake(f Flow) {
+	select {
+	case d.changed[f] <- struct{}{}:
+	default:
+	}
+}
+
+func (d *device) wakeAll() {
+	for f := range flows {
+		d.wake(f)
 	}
 }
 
@@ -315,15 +326,11 @@ func (d *device) admit(ctx context.Context, f Flow) (Client, uint64) {
 			d.mu.Unlock()
 			return c, life
 		}
-		if d.changed == nil {
-			d.changed = make(chan struct{})
-		}
-		changed := d.changed
 		d.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil, 0
-		case <-changed:
+		case <-d.changed[f]:
 		}
 	}
 }
@@ -334,7 +341,7 @@ func (d *device) release(life uint64, f Flow) {
 	defer d.mu.Unlock()
 	if d.life == life {
 		d.inFlight[f]--
-		d.wakeLocked()
+		d.wake(f)
 	}
 }
 

@@ -186,8 +186,8 @@ func (s *watchedStore) Commit(c *gatepost.Changes) error {
 	if err := s.Store.Commit(c); err != nil {
 		return err
 	}
-	for _, r := range c.PutReceived {
-		s.open[r.Number] = struct{}{}
+	for i := range c.PutReceived {
+		s.open[c.PutReceived[i].Number] = struct{}{}
 	}
 	for _, n := range c.DeleteReceived {
 		if _, ok := s.open[n]; ok {

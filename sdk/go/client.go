@@ -31,6 +31,7 @@ type Client struct {
 
 	// any goroutine
 	events   chan func()   // run on the loop, in order
+	wake     chan struct{} // holds one token while the loop has something else to do
 	quit     chan struct{} // closed by Close
 	quitted  atomic.Bool
 	done     chan struct{} // closed when the loop has ended
@@ -45,9 +46,11 @@ type Client struct {
 	id        Identity
 	changes   Changes  // what the next commit writes
 	after     []func() // what happens when it has been written
+	spare     []func() // memory for the next after
 	link      link
 	outbox    outbox
 	inbox     inbox
+	taken     results // memory for the next ones of app
 	pull      pull
 	confirms  confirms
 	loginWait []chan error
@@ -82,6 +85,7 @@ func New(cfg Config) (*Client, error) {
 		cfg:    cfg,
 		log:    cfg.Logger.With("domain", cfg.User.Domain, "uid", cfg.User.UID, "device", cfg.Device.String()),
 		events: make(chan func(), 16),
+		wake:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
 		done:   make(chan struct{}),
 	}
@@ -98,7 +102,7 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) restore(kept *Snapshot) error {
 	now := time.Now()
 	c.app.init(c)
-	c.sends.wake = make(chan struct{}, 1)
+	c.sends.wake = c.wake
 	c.link.init(c)
 	c.id = kept.Identity
 	switch {
@@ -139,9 +143,12 @@ func newStream() uint64 {
 
 // post runs f on the loop after what was posted before. It reports false when the Client closes: f does not run then.
 func (c *Client) post(f func()) bool {
-	select {
-	case <-c.quit:
+	if c.quitted.Load() {
 		return false
+	}
+	select {
+	case c.events <- f: // by far the cheapest, and there is room nearly always
+		return true
 	default:
 	}
 	select {
@@ -157,18 +164,16 @@ const burst = 64
 
 func (c *Client) loop() {
 	defer close(c.done)
-	timer := time.NewTimer(0)
+	timer := time.AfterFunc(0, func() { poke(c.wake) }) // each channel that the loop waits for costs at each turn
 	defer timer.Stop()
-	var armed time.Time // when timer fires; zero: nobody asked for it
+	var armed time.Time // when timer fires, or has fired
 	for {
 		select {
 		case f := <-c.events:
 			f()
-		case <-c.sends.wake:
-		case <-c.app.wake:
-		case <-timer.C:
-			armed = time.Time{}
-		case <-c.quit:
+		case <-c.wake:
+		}
+		if c.quitted.Load() {
 			c.err = c.shutDown(ErrClosed)
 			return
 		}
@@ -180,8 +185,11 @@ func (c *Client) loop() {
 			return
 		}
 		// What is put off lets the timer be: it fires once in vain.
-		if !next.IsZero() && (armed.IsZero() || next.Before(armed)) {
-			timer.Reset(time.Until(next))
+		if next.IsZero() {
+			continue
+		}
+		if now := time.Now(); next.Before(armed) || !now.Before(armed) {
+			timer.Reset(next.Sub(now))
 			armed = next
 		}
 	}
@@ -220,17 +228,18 @@ func (c *Client) settle() (next time.Time, err error) {
 // commit writes the gathered changes and runs what waited for them.
 func (c *Client) commit() error {
 	if !c.changes.empty() {
-		changes := c.changes
-		c.changes = Changes{}
-		if err := c.cfg.Store.Commit(&changes); err != nil {
+		err := c.cfg.Store.Commit(&c.changes)
+		c.changes.clear()
+		if err != nil {
 			return fmt.Errorf("gatepost: commit to store: %w", err)
 		}
 	}
 	after := c.after
-	c.after = nil
+	c.after = c.spare
 	for _, f := range after {
 		f()
 	}
+	c.spare = emptied(after)
 	return nil
 }
 
@@ -401,6 +410,7 @@ func (c *Client) Logout(ctx context.Context) error {
 func (c *Client) Close() error {
 	if c.quitted.CompareAndSwap(false, true) {
 		close(c.quit)
+		poke(c.wake)
 	}
 	<-c.done
 	return c.err

@@ -30,7 +30,7 @@ type conn struct {
 	// owned by the client's loop
 	seq      uint32
 	counter  uint64 // of its LOGIN
-	requests map[uint32]*request
+	requests map[uint32]request
 	lastSent time.Time
 
 	// any goroutine
@@ -40,6 +40,9 @@ type conn struct {
 	sealer  wire.Sealer
 	out     []byte // sealed frames that wait for the writer; nil: none
 	writing bool   // a writer is there, or the connection is broken
+
+	// owned by the writer
+	writeUntil time.Time // the deadline that nc has
 }
 
 // request is a frame that waits for its answer.
@@ -75,7 +78,7 @@ const patience = 4
 
 // overdue reports whether r's answer is missing for so long that the connection counts as dead: nothing at all arrives any more, or
 // the answer does not although other bytes do. A thin line may need more than one time-out for a large answer.
-func (c *conn) overdue(r *request, now time.Time) bool {
+func (c *conn) overdue(r request, now time.Time) bool {
 	if !now.After(r.deadline) {
 		return false
 	}
@@ -105,7 +108,7 @@ func (c *conn) read(deliver func([]frame) bool) error {
 		if err != nil {
 			return err
 		}
-		frames = nil
+		frames = make([]frame, 0, len(frames)) // as many as the last time
 	}
 }
 
@@ -168,7 +171,11 @@ func (c *conn) write() {
 			return
 		}
 		c.mu.Unlock()
-		c.nc.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+		// Each change costs, so a deadline stays as long as it leaves the time-out, and is set half of that later.
+		if now := time.Now(); c.writeUntil.Sub(now) < c.writeTimeout {
+			c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/2)
+			c.nc.SetWriteDeadline(c.writeUntil)
+		}
 		if _, err := c.nc.Write(buf); err != nil {
 			c.nc.Close()
 			return

@@ -132,7 +132,7 @@ func (cfg *Config) hello(nc net.Conn, key *Key) (*conn, error) {
 		opener:       opener,
 		sealer:       sealer,
 		seq:          1,
-		requests:     map[uint32]*request{},
+		requests:     map[uint32]request{},
 		lastSent:     now,
 		began:        now,
 	}, nil

@@ -146,7 +146,7 @@ func (c *Client) request(cmd clientpb.Cmd, flags wire.Flags, body any, timeout t
 	}
 	conn, now := c.link.conn, time.Now()
 	conn.seq++
-	conn.requests[conn.seq] = &request{deadline: now.Add(timeout), timeout: timeout, answer: answer}
+	conn.requests[conn.seq] = request{deadline: now.Add(timeout), timeout: timeout, answer: answer}
 	conn.lastSent = now
 	c.link.keepaliveAt = now.Add(c.keepaliveWait())
 	conn.send(wire.Header{Flags: flags, Cmd: uint16(cmd), Seq: conn.seq}, b)
@@ -160,7 +160,7 @@ func (c *Client) handle(conn *conn, f frame) {
 	}
 	body := f.body.Bytes()
 	if f.IsResponse() {
-		if r := conn.requests[f.Seq]; r != nil {
+		if r, asked := conn.requests[f.Seq]; asked {
 			delete(conn.requests, f.Seq)
 			c.answered(conn, r, f.Status, body)
 		}
@@ -184,7 +184,7 @@ func (c *Client) handle(conn *conn, f frame) {
 }
 
 // answered gives an answer to the one who asked. A code that ends the connection ends it, whoever asked.
-func (c *Client) answered(conn *conn, r *request, code status.Code, body []byte) {
+func (c *Client) answered(conn *conn, r request, code status.Code, body []byte) {
 	var err *Error
 	if code != status.OK {
 		err = refusal(code, body)

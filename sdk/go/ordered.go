@@ -42,6 +42,8 @@ type entry struct {
 	born    time.Time // with a monotonic clock; zero when it comes from an earlier process
 	sent    bool      // by this process
 	sending *Sending
+	copy    bool       // the sender's other devices are to get a copy: it has no number yet
+	kept    chan error // hears what became of the call that handed it over; nil: has heard
 }
 
 // full reports whether an entry with n bytes of content does not fit any more, even when old, unless nil, makes way for it.
@@ -165,10 +167,13 @@ func (c *Client) sendEntry(o *ordered, e *entry, now time.Time) {
 	})
 }
 
+// messageBody is valid until the next one.
 func (c *Client) messageBody(e *entry, now time.Time) *clientpb.C2C {
-	m := &clientpb.C2C{
+	c.outbox.bodyTo = clientpb.User{Domain: e.To.Domain, Uid: e.To.UID}
+	m := &c.outbox.body
+	*m = clientpb.C2C{
 		ClientMsgId: e.ClientMsgID[:],
-		To:          &clientpb.User{Domain: e.To.Domain, Uid: e.To.UID},
+		To:          &c.outbox.bodyTo,
 		Stream:      e.Stream,
 		TargetSeq:   e.TargetSeq,
 		Type:        e.Type,

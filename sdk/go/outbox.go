@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gatepost/gatepost/idl/gen/clientpb"
 	"github.com/gatepost/gatepost/idl/status"
 )
 
@@ -19,8 +20,17 @@ const (
 type outbox struct {
 	messages ordered
 	uplinks  ordered
-	targets  map[User]*Target
-	number   uint64 // of the youngest entry ever
+	targets  map[User]*target
+	used     []*target    // to be written by the next commit
+	number   uint64       // of the youngest entry ever
+	body     clientpb.C2C // of one message at a time
+	bodyTo   clientpb.User
+}
+
+// target is a Target, and whether it waits to be written.
+type target struct {
+	Target
+	used bool
 }
 
 // of is the order that entries of kind go in.
@@ -41,9 +51,9 @@ func (c *Client) restoreOutbox(kept *Snapshot, now time.Time) {
 	l, again := &c.cfg.Limits, backoff{base: c.cfg.Timing.BackoffBase, cap: c.cfg.Timing.BackoffCap}
 	o.messages = ordered{window: l.Window, maxEntries: l.OutboxMessages, maxBytes: l.OutboxBytes, backoff: again}
 	o.uplinks = ordered{window: l.UplinkWindow, maxEntries: l.OutboxUplinks, maxBytes: l.OutboxUplinkBytes, backoff: again}
-	o.targets = make(map[User]*Target, len(kept.Targets))
+	o.targets = make(map[User]*target, len(kept.Targets))
 	for _, t := range kept.Targets {
-		o.targets[t.To] = &t
+		o.targets[t.To] = &target{Target: t}
 	}
 	c.forgetIdleTargets(now)
 	for _, e := range kept.Outbox {
@@ -76,29 +86,40 @@ func (c *Client) forgetIdleTargets(now time.Time) {
 	}
 }
 
-// number gives a message to a target its place in the stream.
-func (c *Client) nextSeq(to User, now time.Time) Target {
-	if t := c.outbox.targets[to]; t != nil {
-		next := *t
-		next.LastSeq++
-		next.LastUsed = now
-		return next
+// nextSeq gives a message to a target its place in the stream.
+func (c *Client) nextSeq(to User, now time.Time) (stream, seq uint64) {
+	o := &c.outbox
+	t := o.targets[to]
+	if t == nil {
+		t = &target{Target: Target{To: to, Stream: c.id.Stream}}
+		o.targets[to] = t
 	}
-	return Target{To: to, Stream: c.id.Stream, LastSeq: 1, LastUsed: now}
+	t.LastSeq++
+	t.LastUsed = now
+	if !t.used {
+		t.used = true
+		o.used = append(o.used, t)
+	}
+	return t.Stream, t.LastSeq
 }
 
-// numberMessage gives a message its number, and its copy one in the sequence towards this user himself. The caller writes the targets
-// that it used.
+// numberMessage gives a message its number, and its copy one in the sequence towards this user himself. The caller writes the targets.
 func (c *Client) numberMessage(e *entry) {
 	now := c.ServerTime()
-	t := c.nextSeq(e.To, now)
-	c.outbox.targets[e.To] = &t
-	e.Stream, e.TargetSeq = t.Stream, t.LastSeq
-	if e.CopyStream != 0 {
-		t := c.nextSeq(c.cfg.User, now)
-		c.outbox.targets[c.cfg.User] = &t
-		e.CopyStream, e.CopySeq = t.Stream, t.LastSeq
+	e.Stream, e.TargetSeq = c.nextSeq(e.To, now)
+	if e.copy || e.CopyStream != 0 {
+		e.CopyStream, e.CopySeq = c.nextSeq(c.cfg.User, now)
 	}
+}
+
+// writeTargets writes those that gave out numbers.
+func (c *Client) writeTargets() {
+	o := &c.outbox
+	for _, t := range o.used {
+		t.used = false
+		c.changes.PutTargets = append(c.changes.PutTargets, t.Target)
+	}
+	o.used = emptied(o.used)
 }
 
 // nextUplink numbers an uplink. The caller writes the identity.
@@ -114,21 +135,12 @@ func (c *Client) pumpOutbox(now time.Time) time.Time {
 
 // tell hands the outcome to the app, and forgets the message when the app has returned.
 func (c *Client) tell(e *OutboxEntry, out *Outcome) {
-	result := out.result(e)
-	c.app.tell(notice{
-		call: func() {
-			if c.cfg.OnSent != nil {
-				c.cfg.OnSent(result)
-			}
-		},
-		number: e.Number,
-		kind:   e.Kind,
-	})
+	c.app.tell(notice{result: out.result(e), number: e.Number})
 }
 
 // told is called when the app knows the outcome that n tells.
 func (c *Client) told(n notice) {
-	c.outbox.of(n.kind).untold--
+	c.outbox.of(n.result.Kind).untold--
 	c.changes.DeleteOutbox = append(c.changes.DeleteOutbox, n.number)
 }
 
@@ -168,7 +180,5 @@ func (c *Client) renewIdentity() {
 		c.changes.PutOutbox = append(c.changes.PutOutbox, e.OutboxEntry)
 	}
 	c.saveIdentity()
-	for _, t := range o.targets {
-		c.changes.PutTargets = append(c.changes.PutTargets, *t)
-	}
+	c.writeTargets()
 }

@@ -22,11 +22,13 @@ const (
 // inbox takes messages: each once [G2], in the order of its sequence [G3]. The loop owns it.
 type inbox struct {
 	marks  markTable
-	dirty  map[MarkKey]*Mark // to be written by the next commit
-	seen   seenSet           // of unnumbered messages; kept
-	online seenSet           // of online-only pushes, whatever became of them
-	had    seenSet           // of online-only pushes that the app has taken
-	number uint64            // of the youngest Received or SeenID ever
+	dirty  []*Mark // to be written by the next commit
+	seen   seenSet // of unnumbered messages; kept
+	online seenSet // of online-only pushes, whatever became of them
+	had    seenSet // of online-only pushes that the app has taken
+	number uint64  // of the youngest Received or SeenID ever
+
+	names names // of the last message
 
 	unshown      map[uint64]int // msg_id → size, of what waits for the app
 	unshownBytes int
@@ -45,14 +47,13 @@ type jump struct {
 }
 
 type held struct {
-	m     Message
+	it    *item
 	since uint64 // the pull that had begun when it came; only a later one can settle what is missing before it
 }
 
 func (c *Client) restoreInbox(kept *Snapshot, now time.Time) {
 	in := &c.inbox
 	in.marks = newMarkTable()
-	in.dirty = map[MarkKey]*Mark{}
 	in.seen, in.online, in.had = newSeenSet(), newSeenSet(), newSeenSet()
 	in.unshown = map[uint64]int{}
 	in.jumps = map[MarkKey]*jump{}
@@ -75,7 +76,7 @@ func (c *Client) restoreInbox(kept *Snapshot, now time.Time) {
 		}
 		if c.takes(r.Message.Kind) {
 			r.Message.MaybeRepeated = true
-			c.show(r)
+			c.show(&item{Received: r})
 		}
 	}
 }
@@ -132,43 +133,44 @@ func (c *Client) take(p *clientpb.Message) {
 	if _, waits := in.unshown[p.MsgId]; waits {
 		return
 	}
-	m := messageOf(p)
-	if !c.takes(m.Kind) {
+	if !c.takes(kindOf(p)) {
 		return
 	}
+	it := &item{Received: Received{Message: in.names.messageOf(p)}}
+	m := &it.Message
 	if m.MsgID == 0 {
-		c.takeOnline(m)
+		c.takeOnline(it)
 		return
 	}
 	if m.Kind == KindReceipt && c.cfg.OnReceipt == nil {
-		c.confirms.add(&m, 0)
+		c.confirms.add(m, 0)
 		return
 	}
 	if m.Stream == 0 || m.TargetSeq == 0 {
-		c.takeUnnumbered(m)
+		c.takeUnnumbered(it)
 		return
 	}
-	key := markKey(&m)
-	switch in.marks.get(key).place(m.TargetSeq) {
+	mark := in.marks.get(markKey(m))
+	switch mark.place(m.TargetSeq) {
 	case placeTaken:
-		c.confirms.add(&m, 0) // shown, or kept to be shown: the server's copy may go
+		c.confirms.add(m, 0) // shown, or kept to be shown: the server's copy may go
 	case placeNext:
-		c.accept(key, m)
-		c.release(key, 0)
+		c.accept(mark, it)
+		c.release(mark.Key, 0)
 	case placeLate:
 		m.Late = true
-		c.accept(key, m)
+		c.accept(mark, it)
 	case placeJump:
-		c.hold(key, m)
+		c.hold(mark.Key, it)
 	}
 }
 
 // takeUnnumbered remembers the message by its id.
-func (c *Client) takeUnnumbered(m Message) {
-	in := &c.inbox
-	id := seenID(&m)
-	if in.seen.has(id) || c.unshowable(&m) {
-		c.confirms.add(&m, 0)
+func (c *Client) takeUnnumbered(it *item) {
+	in, m := &c.inbox, &it.Message
+	id := seenID(m)
+	if in.seen.has(id) || c.unshowable(m) {
+		c.confirms.add(m, 0)
 		return
 	}
 	had := in.had.has(id)
@@ -177,18 +179,18 @@ func (c *Client) takeUnnumbered(m Message) {
 	c.changes.PutSeen = append(c.changes.PutSeen, id)
 	c.changes.DeleteSeen = append(c.changes.DeleteSeen, in.seen.add(id)...)
 	if had { // the app has it: the push came before, online only
-		c.after = append(c.after, func() { c.confirms.add(&m, 0) })
+		c.after = append(c.after, func() { c.confirms.add(m, 0) })
 		return
 	}
-	c.keep(m)
+	c.keep(it)
 }
 
 // takeOnline shows a push that the server does not keep: at once, or never. It is not stored, and neither confirmed nor tried again.
-func (c *Client) takeOnline(m Message) {
-	in := &c.inbox
+func (c *Client) takeOnline(it *item) {
+	in, m := &c.inbox, &it.Message
 	m.OnlineOnly = true
-	id := seenID(&m)
-	if in.seen.has(id) || in.online.has(id) || c.unshowable(&m) {
+	id := seenID(m)
+	if in.seen.has(id) || in.online.has(id) || c.unshowable(m) {
 		return
 	}
 	in.online.add(id)
@@ -197,7 +199,7 @@ func (c *Client) takeOnline(m Message) {
 		return
 	}
 	in.onlineWaits++
-	c.after = append(c.after, func() { c.app.show(Received{Message: m}) })
+	c.after = append(c.after, func() { c.app.show(it) })
 }
 
 // unshowable reports whether m is confirmed without being shown: the copy of what this device class has sent itself, or of a kind
@@ -215,36 +217,37 @@ func (c *Client) unshowable(m *Message) bool {
 func markKey(m *Message) MarkKey { return MarkKey{From: m.From, Stream: m.Stream} }
 
 // accept marks the number as taken and keeps the message: both go into the same commit.
-func (c *Client) accept(key MarkKey, m Message) {
-	in := &c.inbox
-	mark := in.marks.get(key)
+func (c *Client) accept(mark *Mark, it *item) {
+	in, m := &c.inbox, &it.Message
 	mark.take(m.TargetSeq)
 	mark.LastUsed = time.Now().Round(0)
 	c.changes.DeleteMarks = append(c.changes.DeleteMarks, in.marks.put(mark)...)
-	in.dirty[key] = mark
-	if c.unshowable(&m) {
-		c.after = append(c.after, func() { c.confirms.add(&m, 0) })
+	if !slices.Contains(in.dirty, mark) { // a few at most
+		in.dirty = append(in.dirty, mark)
+	}
+	if c.unshowable(m) {
+		c.after = append(c.after, func() { c.confirms.add(m, 0) })
 		return
 	}
-	c.keep(m)
+	c.keep(it)
 }
 
 // keep stores the message and, once it is stored, queues it for the app.
-func (c *Client) keep(m Message) {
+func (c *Client) keep(it *item) {
 	c.inbox.number++
-	r := Received{Number: c.inbox.number, Message: m}
-	c.changes.PutReceived = append(c.changes.PutReceived, r)
+	it.Number = c.inbox.number
+	c.changes.PutReceived = append(c.changes.PutReceived, it.Received)
 	c.changes.Durable = true
-	c.show(r)
+	c.show(it)
 }
 
 // show counts the message as unshown, and queues it for the app when the commit that keeps it is through.
-func (c *Client) show(r Received) {
+func (c *Client) show(it *item) {
 	in := &c.inbox
-	size := len(r.Message.Content) + messageOverhead
-	in.unshown[r.Message.MsgID] = size
+	size := len(it.Message.Content) + messageOverhead
+	in.unshown[it.Message.MsgID] = size
 	in.unshownBytes += size
-	c.after = append(c.after, func() { c.app.show(r) })
+	c.after = append(c.after, func() { c.app.show(it) })
 }
 
 // shown is called when the app has taken the message, or it was parked: that is written before the confirmation leaves.
@@ -265,18 +268,18 @@ func (c *Client) shown(it *item) {
 
 func (c *Client) writeMarks() {
 	in := &c.inbox
-	for key, m := range in.dirty {
-		if in.marks.marks[key] == m { // it may have been evicted meanwhile
+	for _, m := range in.dirty {
+		if in.marks.marks[m.Key] == m { // it may have been evicted meanwhile
 			c.changes.PutMarks = append(c.changes.PutMarks, *m)
 		}
 	}
-	clear(in.dirty)
+	in.dirty = emptied(in.dirty)
 }
 
 // hold keeps back what does not follow on, within bounds, and wants a pull. When there is no room the highest numbers are
 // left at the server, so that what is held is settled without regard to what is not.
-func (c *Client) hold(key MarkKey, m Message) {
-	in := &c.inbox
+func (c *Client) hold(key MarkKey, it *item) {
+	in, m := &c.inbox, &it.Message
 	c.pull.wantForJump()
 	j := in.jumps[key]
 	if j == nil {
@@ -303,15 +306,15 @@ func (c *Client) hold(key MarkKey, m Message) {
 		in.unhold(j, top)
 		j.limit = top
 	}
-	j.held[m.TargetSeq] = held{m: m, since: c.pull.serial}
+	j.held[m.TargetSeq] = held{it: it, since: c.pull.serial}
 	in.heldBytes += size
 }
 
-func (in *inbox) unhold(j *jump, seq uint64) Message {
-	m := j.held[seq].m
+func (in *inbox) unhold(j *jump, seq uint64) *item {
+	it := j.held[seq].it
 	delete(j.held, seq)
-	in.heldBytes -= len(m.Content) + messageOverhead
-	return m
+	in.heldBytes -= len(it.Message.Content) + messageOverhead
+	return it
 }
 
 // release takes from what is held whatever follows on now. What is missing before a message is passed if pull number
@@ -323,20 +326,21 @@ func (c *Client) release(key MarkKey, settled uint64) {
 		return
 	}
 	for _, seq := range slices.SortedFunc(maps.Keys(j.held), cmp.Compare[uint64]) {
-		place := in.marks.get(key).place(seq)
+		mark := in.marks.get(key)
+		place := mark.place(seq)
 		if place == placeJump && j.held[seq].since >= settled {
 			c.pull.wantForJump()
 			return
 		}
-		m := in.unhold(j, seq)
+		it := in.unhold(j, seq)
 		switch place {
 		case placeTaken:
-			c.confirms.add(&m, 0)
+			c.confirms.add(&it.Message, 0)
 		case placeLate:
-			m.Late = true
+			it.Message.Late = true
 			fallthrough
 		default:
-			c.accept(key, m)
+			c.accept(mark, it)
 		}
 	}
 	delete(in.jumps, key)
@@ -358,25 +362,40 @@ func (c *Client) settleJumps(serial uint64) {
 	c.writeMarks()
 }
 
+func kindOf(p *clientpb.Message) MessageKind {
+	return MessageKind(min(uint32(p.Kind), 255)) // what does not fit is unknown, not another one
+}
+
+// names keeps the names in a message: the next one has the same ones most often.
+type names struct{ domain, uid, typ string }
+
+// copied is s, as it stands in last if that is the same.
+func copied(last *string, s string) string {
+	if *last != s {
+		*last = strings.Clone(s)
+	}
+	return *last
+}
+
 // messageOf copies p out of the frame's buffer.
-func messageOf(p *clientpb.Message) Message {
+func (n *names) messageOf(p *clientpb.Message) Message {
 	m := Message{
 		MsgID:      p.MsgId,
 		FromDevice: Device(p.FromClass),
-		Type:       strings.Clone(p.Type),
+		Type:       copied(&n.typ, p.Type),
 		Content:    bytes.Clone(p.Content),
 		CreatedAt:  time.UnixMilli(p.CreatedAtMs),
 		ExpiresAt:  time.UnixMilli(p.ExpiresAtMs),
 		Stream:     p.Stream,
 		TargetSeq:  p.TargetSeq,
-		Kind:       MessageKind(min(uint32(p.Kind), 255)), // what does not fit is unknown, not another one
+		Kind:       kindOf(p),
 		Receipt:    p.Receipt,
 	}
 	if p.OriginalTo != nil {
 		m.To = User{Domain: strings.Clone(p.OriginalTo.Domain), UID: strings.Clone(p.OriginalTo.Uid)}
 	}
 	if p.From != nil {
-		m.From = User{Domain: strings.Clone(p.From.Domain), UID: strings.Clone(p.From.Uid)}
+		m.From = User{Domain: copied(&n.domain, p.From.Domain), UID: copied(&n.uid, p.From.Uid)}
 	}
 	copy(m.ClientMsgID[:], p.ClientMsgId)
 	return m

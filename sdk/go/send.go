@@ -18,7 +18,9 @@ func (c *Client) C2C(ctx context.Context, to User, m Outgoing) (*Sending, error)
 	if err := m.validate(to); err != nil {
 		return nil, err
 	}
-	return c.keepSend(ctx, &send{to: to, out: m})
+	e := &entry{copy: m.Copy && to != c.cfg.User} // what one sends to himself reaches his other devices as it is
+	e.Kind, e.To, e.Type, e.Content, e.TTL, e.Receipt = SendMessage, to, m.Type, m.Content, m.TTL, m.Receipt
+	return c.keepSend(ctx, e)
 }
 
 // C2S keeps r in the durable outbox and returns; it is sent when its turn comes, now or after the next login, and again until it has an
@@ -28,36 +30,40 @@ func (c *Client) C2S(ctx context.Context, r Report) (*Sending, error) {
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
-	return c.keepSend(ctx, &send{kind: SendUplink, report: r})
+	e := &entry{}
+	e.Kind, e.Type, e.Content, e.TTL, e.ReplaceKey, e.Traceparent = SendUplink, r.Type, r.Content, r.TTL, r.ReplaceKey, r.Traceparent
+	return c.keepSend(ctx, e)
 }
 
-// keepSend returns when s is kept, or will not be.
-func (c *Client) keepSend(ctx context.Context, s *send) (*Sending, error) {
+// keepSend returns when e is kept, or will not be.
+func (c *Client) keepSend(ctx context.Context, e *entry) (*Sending, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
 	}
-	s.born = time.Now()
-	s.kept = make(chan error, 1)
-	s.sending = &Sending{id: ClientMsgID(id), done: make(chan struct{}), quit: c.quit}
+	sending := &Sending{id: ClientMsgID(id), done: make(chan struct{}), quit: c.quit}
+	kept := make(chan error, 1)
+	e.ClientMsgID, e.sending, e.kept = sending.id, sending, kept
+	e.born = time.Now()
+	e.CreatedAt = c.serverTime(e.born)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := c.sends.add(s); err != nil {
+	if err := c.sends.add(e); err != nil {
 		return nil, err
 	}
-	select {
-	case err = <-s.kept:
+	select { // the loop owns e now
+	case err = <-kept:
 	case <-ctx.Done():
-		if c.sends.withdraw(s) {
+		if c.sends.withdraw(e) {
 			return nil, ctx.Err()
 		}
-		err = <-s.kept // it is being committed
+		err = <-kept // it is being committed
 	}
 	if err != nil {
 		return nil, err
 	}
-	return s.sending, nil
+	return sending, nil
 }
 
 func (m *Outgoing) validate(to User) error {
@@ -148,54 +154,63 @@ func (s *Sending) settle(r SendResult) {
 	close(s.done)
 }
 
-// send is one call of C2C or C2S that waits to be kept.
-type send struct {
-	kind    SendKind
-	to      User
-	out     Outgoing
-	report  Report
-	born    time.Time
-	kept    chan error
-	sending *Sending
-}
-
-// sendQueue gathers the calls that wait, so that one commit keeps them all: while it runs, the next ones gather.
+// sendQueue gathers the calls of C2C and C2S that wait, so that one commit keeps them all: while it runs, the next ones gather.
 type sendQueue struct {
 	wake chan struct{} // holds one token while the loop has something to take
 
 	mu      sync.Mutex
-	waiting []*send
-	err     error // of every call from now on
+	waiting []*entry // without their numbers
+	spare   []*entry // memory for the next waiting
+	err     error    // of every call from now on
 }
 
-func (q *sendQueue) add(s *send) error {
+func (q *sendQueue) add(e *entry) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
 		return q.err
 	}
-	q.waiting = append(q.waiting, s)
+	q.waiting = append(q.waiting, e)
 	poke(q.wake)
 	return nil
 }
 
-// withdraw reports whether s was still waiting: it will not be kept then.
-func (q *sendQueue) withdraw(s *send) bool {
+// withdraw reports whether e was still waiting: it will not be kept then.
+func (q *sendQueue) withdraw(e *entry) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i := slices.Index(q.waiting, s)
+	i := slices.Index(q.waiting, e)
 	if i >= 0 {
 		q.waiting = slices.Delete(q.waiting, i, i+1)
 	}
 	return i >= 0
 }
 
-func (q *sendQueue) take() []*send {
+// take returns the calls that wait, which hear from the caller now.
+func (q *sendQueue) take() []*entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	all := q.waiting
-	q.waiting = nil
+	q.waiting, q.spare = q.spare, nil
 	return all
+}
+
+// answer tells those of taken who have not heard yet; a nil error is: kept. The list itself is given back.
+func (q *sendQueue) answer(taken []*entry, err error) {
+	for _, e := range taken {
+		if e.kept != nil {
+			e.answer(err)
+		}
+	}
+	taken = emptied(taken)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.spare = taken
+}
+
+func (e *entry) answer(err error) {
+	e.kept <- err
+	e.kept = nil
 }
 
 // close refuses all calls, those that wait too.
@@ -203,9 +218,7 @@ func (q *sendQueue) close(err error) {
 	q.mu.Lock()
 	q.err = err
 	q.mu.Unlock()
-	for _, s := range q.take() {
-		s.kept <- err
-	}
+	q.answer(q.take(), err)
 }
 
 // poke puts a token into a channel of one, if none is there.
@@ -224,17 +237,15 @@ func (c *Client) takeSends() error {
 		return nil
 	}
 	if err := c.commit(); err != nil {
-		c.sends.refuse(sends, err)
+		c.sends.answer(sends, err)
 		return err
 	}
-	kept, numbered := sends[:0], false
-	var used map[User]bool
-	for _, s := range sends {
-		e := c.entryOf(s)
+	any, numbered := false, false
+	for _, e := range sends {
 		o := c.outbox.of(e.Kind)
 		old := o.replaceable(e.ReplaceKey)
 		if o.full(len(e.Content), old) {
-			s.kept <- ErrOutboxFull
+			e.answer(ErrOutboxFull)
 			continue
 		}
 		if old != nil {
@@ -249,46 +260,21 @@ func (c *Client) takeSends() error {
 			numbered = true
 		} else {
 			c.numberMessage(e)
-			if used == nil {
-				used = map[User]bool{}
-			}
-			used[e.To] = true
-			if e.CopyStream != 0 {
-				used[c.cfg.User] = true
-			}
 		}
 		c.outbox.number++
 		e.Number = c.outbox.number
 		o.add(e)
 		c.changes.PutOutbox = append(c.changes.PutOutbox, e.OutboxEntry)
-		kept = append(kept, s)
+		any = true
 	}
 	if numbered {
 		c.saveIdentity()
 	}
-	for to := range used {
-		c.changes.PutTargets = append(c.changes.PutTargets, *c.outbox.targets[to])
-	}
-	c.changes.Durable = len(kept) > 0
+	c.writeTargets()
+	c.changes.Durable = any
 	err := c.commit()
-	c.sends.refuse(kept, err)
+	c.sends.answer(sends, err)
 	return err
-}
-
-// entryOf is what is kept of s, without its numbers.
-func (c *Client) entryOf(s *send) *entry {
-	e := &entry{born: s.born, sending: s.sending}
-	e.Kind, e.ClientMsgID, e.CreatedAt = s.kind, s.sending.id, c.serverTime(s.born)
-	if s.kind == SendUplink {
-		r := &s.report
-		e.Type, e.Content, e.TTL, e.ReplaceKey, e.Traceparent = r.Type, r.Content, r.TTL, r.ReplaceKey, r.Traceparent
-		return e
-	}
-	e.To, e.Type, e.Content, e.TTL, e.Receipt = s.to, s.out.Type, s.out.Content, s.out.TTL, s.out.Receipt
-	if s.out.Copy && s.to != c.cfg.User { // what one sends to himself reaches his other devices as it is
-		e.CopyStream = c.id.Stream
-	}
-	return e
 }
 
 // replaceable is the entry with this key that was never sent, nil when there is none.
@@ -302,11 +288,4 @@ func (o *ordered) replaceable(key string) *entry {
 		}
 	}
 	return nil
-}
-
-// refuse tells what became of sends; a nil error is: kept.
-func (q *sendQueue) refuse(sends []*send, err error) {
-	for _, s := range sends {
-		s.kept <- err
-	}
 }

@@ -21,25 +21,38 @@ type appQueue struct {
 	started bool      // Login was called
 	stopped bool
 	running bool // the goroutine is there
-	notices []notice
-	items   []*item
+	notices fifo[notice]
+	items   fifo[*item]
 	blocked map[MarkKey]*blockedLane
-	shown   []*item  // results for the loop
-	told    []notice // likewise
+	results results
 }
 
-// notice is a callback that is not about a received message.
+// results are what the callbacks have done, for the loop.
+type results struct {
+	shown []*item
+	told  []notice
+}
+
+// notice is a callback that is not about a received message: call, or OnSent with the outcome of an OutboxEntry.
 type notice struct {
 	call   func()
-	number uint64   // of the OutboxEntry that it tells of; 0: none
-	kind   SendKind // of the OutboxEntry
+	number uint64 // of the OutboxEntry; 0: none
+	result SendResult
 }
 
 type item struct {
 	Received
-	lane     MarkKey
 	attempts int
 	failed   bool // online only, and the app has refused it
+}
+
+// lane is the sequence that waits while the app refuses the item.
+func (it *item) lane() MarkKey {
+	lane := markKey(&it.Message)
+	if it.Message.OnlineOnly {
+		lane.Target = "online" // it is never refused, and does not wait behind what was
+	}
+	return lane
 }
 
 // blockedLane is a sequence whose first item the app has refused.
@@ -50,7 +63,7 @@ type blockedLane struct {
 
 func (q *appQueue) init(c *Client) {
 	q.c = c
-	q.wake = make(chan struct{}, 1)
+	q.wake = c.wake
 	q.idle.L = &q.mu
 	q.blocked = map[MarkKey]*blockedLane{}
 }
@@ -78,23 +91,19 @@ func (q *appQueue) notice(call func()) { q.tell(notice{call: call}) }
 func (q *appQueue) tell(n notice) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.notices = append(q.notices, n)
+	q.notices.push(n)
 	q.runLocked()
 }
 
-func (q *appQueue) show(r Received) {
+func (q *appQueue) show(it *item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	lane := markKey(&r.Message)
-	if r.Message.OnlineOnly {
-		lane.Target = "online" // it is never refused, and does not wait behind what was
-	}
-	q.items = append(q.items, &item{Received: r, lane: lane})
+	q.items.push(it)
 	q.runLocked()
 }
 
 func (q *appQueue) runLocked() {
-	if q.started && !q.stopped && !q.running && len(q.notices)+len(q.items) > 0 {
+	if q.started && !q.stopped && !q.running && q.notices.len()+q.items.len() > 0 {
 		q.running = true
 		go q.run()
 	}
@@ -104,13 +113,16 @@ func (q *appQueue) runLocked() {
 func (q *appQueue) release(now time.Time) (next time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.blocked) == 0 {
+		return next
+	}
 	for lane, b := range q.blocked {
 		if now.Before(b.until) {
 			next = earliest(next, b.until)
 			continue
 		}
 		delete(q.blocked, lane)
-		q.items = append(b.items, q.items...)
+		q.items = fifo[*item]{list: append(b.items, q.items.all()...)}
 	}
 	q.runLocked()
 	return next
@@ -118,56 +130,76 @@ func (q *appQueue) release(now time.Time) (next time.Time) {
 
 // run calls until nothing is left.
 func (q *appQueue) run() {
-	for {
-		q.mu.Lock()
-		call := q.popLocked()
-		if call == nil {
-			q.running = false
-			q.idle.Broadcast()
+	q.mu.Lock()
+	for !q.stopped {
+		if q.notices.len() > 0 {
+			n := q.notices.pop()
 			q.mu.Unlock()
-			return
+			q.callNotice(&n)
+			q.mu.Lock()
+			if n.number != 0 {
+				q.pokeLocked()
+				q.results.told = append(q.results.told, n)
+			}
+			continue
+		}
+		it := q.popLocked()
+		if it == nil {
+			break
 		}
 		q.mu.Unlock()
-		call()
+		again, shown := q.callMessage(it)
+		q.mu.Lock()
+		if shown {
+			q.pokeLocked()
+			q.results.shown = append(q.results.shown, it)
+		} else if !again.IsZero() {
+			q.blocked[it.lane()] = &blockedLane{until: again, items: []*item{it}}
+			poke(q.wake) // it has to know until when
+		}
+	}
+	q.running = false
+	q.idle.Broadcast()
+	q.mu.Unlock()
+}
+
+// pokeLocked is called before a result is added: the loop takes them all, so the first one wakes it.
+func (q *appQueue) pokeLocked() {
+	if len(q.results.shown)+len(q.results.told) == 0 {
 		poke(q.wake)
 	}
 }
 
-// popLocked returns the next thing to do, nil when there is none.
-func (q *appQueue) popLocked() func() {
-	if q.stopped {
-		return nil
-	}
-	if len(q.notices) > 0 {
-		n := q.notices[0]
-		q.notices = q.notices[1:]
-		return func() { q.callNotice(n) }
-	}
-	for len(q.items) > 0 {
-		it := q.items[0]
-		q.items[0] = nil
-		q.items = q.items[1:]
-		if b := q.blocked[it.lane]; b != nil {
-			b.items = append(b.items, it)
-			continue
+// popLocked returns the next item whose sequence is not blocked, nil when there is none.
+func (q *appQueue) popLocked() *item {
+	for q.items.len() > 0 {
+		it := q.items.pop()
+		if len(q.blocked) > 0 {
+			if b := q.blocked[it.lane()]; b != nil {
+				b.items = append(b.items, it)
+				continue
+			}
 		}
-		return func() { q.callMessage(it) }
+		return it
 	}
 	return nil
 }
 
-func (q *appQueue) callNotice(n notice) {
-	if err := guard(func() error { n.call(); return nil }); err != nil {
-		q.c.log.Error("callback failed", "error", err)
+func (q *appQueue) callNotice(n *notice) {
+	call := n.call
+	if call == nil {
+		if q.c.cfg.OnSent == nil {
+			return
+		}
+		call = func() { q.c.cfg.OnSent(n.result) }
 	}
-	if n.number != 0 {
-		q.mu.Lock()
-		q.told = append(q.told, n)
-		q.mu.Unlock()
+	if err := guard(func() error { call(); return nil }); err != nil {
+		q.c.log.Error("callback failed", "error", err)
 	}
 }
 
-func (q *appQueue) callMessage(it *item) {
+// callMessage shows the item. It returns when to try it again, zero: never, and whether it was shown or parked.
+func (q *appQueue) callMessage(it *item) (again time.Time, shown bool) {
 	c := q.c
 	err := guard(func() error { return c.present(&it.Message) })
 	it.attempts++
@@ -176,24 +208,19 @@ func (q *appQueue) callMessage(it *item) {
 		it.failed, err = true, nil
 	}
 	if err != nil && c.ctx.Err() != nil {
-		return // the Client closes: the message stays unshown
+		return again, false // the Client closes: the message stays unshown
 	}
 	if err != nil && it.attempts < c.cfg.Limits.ShowAttempts {
 		retry := backoff{base: c.cfg.Timing.ShowRetry, cap: c.cfg.Timing.ShowRetryCap, attempt: it.attempts - 1}
-		q.mu.Lock()
-		q.blocked[it.lane] = &blockedLane{until: time.Now().Add(retry.ceiling()), items: []*item{it}}
-		q.mu.Unlock()
-		return
+		return time.Now().Add(retry.ceiling()), false
 	}
 	if err != nil {
 		c.log.Error("message parked", "msg", it.Message.MsgID, "attempts", it.attempts, "error", err)
 		if c.cfg.OnParked != nil {
-			q.callNotice(notice{call: func() { c.cfg.OnParked(it.Message, err) }})
+			q.callNotice(&notice{call: func() { c.cfg.OnParked(it.Message, err) }})
 		}
 	}
-	q.mu.Lock()
-	q.shown = append(q.shown, it)
-	q.mu.Unlock()
+	return again, true
 }
 
 // present calls the callback that m is for. A receipt that an earlier process took and this one does not want counts as shown.
@@ -223,13 +250,42 @@ func guard(call func() error) (err error) {
 func (c *Client) takeShown() {
 	q := &c.app
 	q.mu.Lock()
-	shown, told := q.shown, q.told
-	q.shown, q.told = nil, nil
+	r := q.results
+	q.results = c.taken
 	q.mu.Unlock()
-	for _, it := range shown {
+	for _, it := range r.shown {
 		c.shown(it)
 	}
-	for _, n := range told {
+	for _, n := range r.told {
 		c.told(n)
 	}
+	c.taken = results{emptied(r.shown), emptied(r.told)}
+}
+
+// fifo is a queue that uses its memory again.
+type fifo[E any] struct {
+	list []E
+	head int // list[:head] has gone
+}
+
+func (f *fifo[E]) len() int { return len(f.list) - f.head }
+
+func (f *fifo[E]) all() []E { return f.list[f.head:] }
+
+func (f *fifo[E]) push(e E) {
+	if len(f.list) == cap(f.list) && f.head > len(f.list)/2 {
+		rest := copy(f.list, f.all())
+		clear(f.list[rest:])
+		f.list, f.head = f.list[:rest], 0
+	}
+	f.list = append(f.list, e)
+}
+
+func (f *fifo[E]) pop() (e E) {
+	e, f.list[f.head] = f.list[f.head], e
+	f.head++
+	if f.head == len(f.list) {
+		f.list, f.head = emptied(f.list), 0
+	}
+	return e
 }

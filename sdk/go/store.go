@@ -4,8 +4,8 @@ import "time"
 
 // Store keeps what a Client must not forget: who it is, what it has to send, and what it has received.
 //
-// A Client uses its Store from one goroutine at a time. A Store may keep the slices it is given and the ones it returns
-// may be kept; neither side changes them.
+// A Client uses its Store from one goroutine at a time. What Load returns is the Client's. Changes and the lists in it are the Client's
+// again when Commit returns; what the elements of the lists refer to may be kept, and neither side changes it.
 type Store interface {
 	// Load returns all that is kept, in the orders that Snapshot says. It is called once, before any Commit.
 	Load() (*Snapshot, error)
@@ -139,4 +139,35 @@ func (c *Changes) empty() bool {
 	return c.Identity == nil && len(c.PutTargets)+len(c.DeleteTargets)+len(c.PutOutbox)+len(c.SetSent)+len(c.SetOutcomes)+len(c.DeleteOutbox)+
 		len(c.PutMarks)+len(c.DeleteMarks)+len(c.PutReceived)+len(c.SetShown)+len(c.DeleteReceived)+
 		len(c.PutSeen)+len(c.DeleteSeen) == 0
+}
+
+// clear empties c, and keeps its lists' memory for the next one.
+func (c *Changes) clear() {
+	*c = Changes{
+		DeleteTargets:  emptied(c.DeleteTargets),
+		PutTargets:     emptied(c.PutTargets),
+		PutOutbox:      emptied(c.PutOutbox),
+		SetSent:        emptied(c.SetSent),
+		SetOutcomes:    emptied(c.SetOutcomes),
+		DeleteOutbox:   emptied(c.DeleteOutbox),
+		DeleteMarks:    emptied(c.DeleteMarks),
+		PutMarks:       emptied(c.PutMarks),
+		PutReceived:    emptied(c.PutReceived),
+		SetShown:       emptied(c.SetShown),
+		DeleteReceived: emptied(c.DeleteReceived),
+		PutSeen:        emptied(c.PutSeen),
+		DeleteSeen:     emptied(c.DeleteSeen),
+	}
+}
+
+// maxSpare is the longest list whose memory is kept for the next one.
+const maxSpare = 64
+
+// emptied is list without its elements.
+func emptied[E any](list []E) []E {
+	if cap(list) > maxSpare {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }

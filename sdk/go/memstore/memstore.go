@@ -17,9 +17,9 @@ type Store struct {
 	loaded   bool
 	identity gatepost.Identity
 	targets  map[gatepost.User]gatepost.Target
-	outbox   map[uint64]gatepost.OutboxEntry
+	outbox   map[uint64]*gatepost.OutboxEntry
 	marks    map[gatepost.MarkKey]gatepost.Mark
-	received map[uint64]gatepost.Received
+	received map[uint64]*gatepost.Received
 	seen     map[uint64]gatepost.SeenID
 }
 
@@ -27,9 +27,9 @@ type Store struct {
 func New() *Store {
 	return &Store{
 		targets:  map[gatepost.User]gatepost.Target{},
-		outbox:   map[uint64]gatepost.OutboxEntry{},
+		outbox:   map[uint64]*gatepost.OutboxEntry{},
 		marks:    map[gatepost.MarkKey]gatepost.Mark{},
-		received: map[uint64]gatepost.Received{},
+		received: map[uint64]*gatepost.Received{},
 		seen:     map[uint64]gatepost.SeenID{},
 	}
 }
@@ -45,9 +45,9 @@ func (s *Store) Load() (*gatepost.Snapshot, error) {
 	return &gatepost.Snapshot{
 		Identity: s.identity,
 		Targets:  slices.Collect(maps.Values(s.targets)),
-		Outbox:   sorted(s.outbox),
+		Outbox:   values(sorted(s.outbox)),
 		Marks:    slices.Collect(maps.Values(s.marks)),
-		Received: sorted(s.received),
+		Received: values(sorted(s.received)),
 		Seen:     sorted(s.seen),
 	}, nil
 }
@@ -63,6 +63,14 @@ func sorted[V any](m map[uint64]V) []V {
 	return list
 }
 
+func values[V any](list []*V) []V {
+	var all []V
+	for _, v := range list {
+		all = append(all, *v)
+	}
+	return all
+}
+
 // Commit applies c. It does not fail.
 func (s *Store) Commit(c *gatepost.Changes) error {
 	s.mu.Lock()
@@ -75,18 +83,16 @@ func (s *Store) Commit(c *gatepost.Changes) error {
 		s.targets[t.To] = t
 	}
 	for _, e := range c.PutOutbox {
-		s.outbox[e.Number] = e
+		s.outbox[e.Number] = &e
 	}
 	for _, n := range c.SetSent {
-		if e, ok := s.outbox[n]; ok {
+		if e := s.outbox[n]; e != nil {
 			e.Sent = true
-			s.outbox[n] = e
 		}
 	}
 	for _, o := range c.SetOutcomes {
-		if e, ok := s.outbox[o.Number]; ok {
+		if e := s.outbox[o.Number]; e != nil {
 			e.Outcome, e.Content = &o.Outcome, nil
-			s.outbox[o.Number] = e
 		}
 	}
 	drop(s.outbox, c.DeleteOutbox)
@@ -95,12 +101,12 @@ func (s *Store) Commit(c *gatepost.Changes) error {
 		s.marks[m.Key] = m
 	}
 	for _, r := range c.PutReceived {
-		s.received[r.Number] = r
+		s.received[r.Number] = &r
 	}
 	for _, n := range c.SetShown {
-		if r, ok := s.received[n]; ok {
+		if r := s.received[n]; r != nil {
 			rest := gatepost.Message{MsgID: r.Message.MsgID, Receipt: r.Message.Receipt}
-			s.received[n] = gatepost.Received{Number: n, Shown: true, Message: rest}
+			*r = gatepost.Received{Number: n, Shown: true, Message: rest}
 		}
 	}
 	drop(s.received, c.DeleteReceived)
@@ -124,11 +130,20 @@ func (s *Store) Copy() *Store {
 	return &Store{
 		identity: s.identity,
 		targets:  maps.Clone(s.targets),
-		outbox:   maps.Clone(s.outbox),
+		outbox:   copies(s.outbox),
 		marks:    maps.Clone(s.marks),
-		received: maps.Clone(s.received),
+		received: copies(s.received),
 		seen:     maps.Clone(s.seen),
 	}
+}
+
+func copies[V any](m map[uint64]*V) map[uint64]*V {
+	other := make(map[uint64]*V, len(m))
+	for n, v := range m {
+		own := *v
+		other[n] = &own
+	}
+	return other
 }
 
 // Close lets another Client load the Store. The content stays.
