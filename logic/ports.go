@@ -14,10 +14,10 @@ import (
 
 // Inbox holds what users have not confirmed yet.
 type Inbox interface {
-	// Append commits all rows of batch or none, and answers in their order. Rows come sorted in no way; two rows of a batch may share a digest.
+	// Append commits the rows of batch, and answers in their order. Rows come sorted in no way; two rows of a batch may share a digest.
 	// A row whose digest is there keeps the row that is there, with its time to live; but one that had expired at the new row's CreatedAt
 	// makes way for it, and leaves it the classes that have confirmed it.
-	// store.ErrUnavailable: nothing is known of the outcome. Any other error: nothing was committed, and some row of the batch is to blame.
+	// store.ErrUnavailable: nothing is known of the outcome, some rows may be stored. Any other error: nothing was committed, and some row of the batch is to blame.
 	Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error)
 	// Find returns, in the order of digests, the ids of the rows that have them and have not expired at now; 0: there is no such row.
 	// A digest may come twice.

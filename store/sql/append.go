@@ -14,8 +14,8 @@ import (
 // maxStatementBytes bounds the content in one insert, far below the packet that any server takes by default.
 const maxStatementBytes = 4 << 20
 
-// Append commits all rows of batch or none, and answers in their order. store.ErrUnavailable: nothing is known of the outcome;
-// the same rows may be appended again. Any other error: nothing was committed, and some row is to blame.
+// Append commits the rows of batch, and answers in their order. store.ErrUnavailable: nothing is known of the outcome, some may be
+// stored; the same rows may be appended again. Any other error: nothing was committed, and some row is to blame.
 //
 // A row that had expired when a row with its digest was created gives way to it, swept or not: see replace.
 func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.AppendResult, error) {
@@ -75,7 +75,7 @@ func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.Append
 // appendAlone appends a batch of one insert, without duplicates among themselves, by that insert alone. Not done: it is not such a batch, or
 // some rows were there before. Then the others are committed, and appending the batch once more finds them under their ids.
 func (db *DB) appendAlone(ctx context.Context, batch []store.Message, chunks []chunk, insert *stdsql.Stmt, args *[]any, results []store.AppendResult) (done bool, err error) {
-	if len(chunks) > 1 || len(chunks[0].rows) < len(batch) {
+	if !db.d.endsAlone || len(chunks) > 1 || len(chunks[0].rows) < len(batch) {
 		return false, nil
 	}
 	for _, r := range chunks[0].rows {

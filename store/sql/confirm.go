@@ -54,7 +54,7 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 	}
 	args := getArgs()
 	defer putArgs(args)
-	if c := &chunks[0]; len(wishes) == 0 && len(chunks) == 1 { // with one device class all rows go at once
+	if c := &chunks[0]; db.d.endsAlone && len(wishes) == 0 && len(chunks) == 1 { // with one device class all rows go at once
 		*args = c.args(db.d, *args)
 		removed, err := db.alone(ctx, "confirm messages", c.remove, *args)
 		if err != nil || removed == int64(len(marks)) {

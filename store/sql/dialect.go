@@ -37,6 +37,8 @@ type dialect struct {
 	confirmLock    string // %s: the rows
 	known          string // %s: the rows; of them msg_id, domain and uid count
 	deleteComplete string
+	// endsAlone: a statement outside of a transaction ends when its context does, its flush included. SQLite's flush does not.
+	endsAlone bool
 	// seenAgain registers a class anew that is not retired, for an installation that is remembered with a lower login counter and a session
 	// that is not older than the newest. Empty: one statement cannot.
 	seenAgain string
@@ -136,6 +138,6 @@ func newConnector(cfg Config) (driver.Connector, error) {
 	}
 	return &sessionConnector{Connector: c, settings: []string{
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-		fmt.Sprintf("SET SESSION sql_mode = '%s', innodb_lock_wait_timeout = %d, time_zone = '+00:00'", sqlMode, int(cfg.LockTimeout.Seconds())),
+		fmt.Sprintf("SET SESSION autocommit = 1, sql_mode = '%s', innodb_lock_wait_timeout = %d, time_zone = '+00:00'", sqlMode, int(cfg.LockTimeout.Seconds())),
 	}}, nil
 }

@@ -61,14 +61,15 @@ func (db *DB) durability(ctx context.Context) ([]setting, error) {
 			{"synchronous", synchronous, "2", synchronous == "2" || synchronous == "3"},
 		}, nil
 	}
-	var flush, binlog, sync, mode string
-	if err := db.write.QueryRowContext(ctx, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.log_bin, @@GLOBAL.sync_binlog, @@SESSION.sql_mode").
-		Scan(&flush, &binlog, &sync, &mode); err != nil {
+	var flush, binlog, sync, mode, autocommit string
+	if err := db.write.QueryRowContext(ctx, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.log_bin, @@GLOBAL.sync_binlog, @@SESSION.sql_mode, @@SESSION.autocommit").
+		Scan(&flush, &binlog, &sync, &mode, &autocommit); err != nil {
 		return nil, err
 	}
 	return []setting{
 		{"innodb_flush_log_at_trx_commit", flush, "1", flush == "1"},
 		{"sync_binlog", sync, "1", sync == "1" || binlog == "0"},
+		{"autocommit", autocommit, "1", autocommit == "1"},
 		{"sql_mode", mode, "STRICT_ALL_TABLES", strings.Contains(mode, "STRICT_ALL_TABLES")},
 	}, nil
 }

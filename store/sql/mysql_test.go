@@ -139,6 +139,51 @@ func TestMySQLHangs(t *testing.T) {
 	}
 }
 
+// TestMySQLCommitsByItself: what is accepted is committed, whatever the server or the DSN says of autocommit [G1].
+func TestMySQLCommitsByItself(t *testing.T) {
+	cfg := mysqlConfig(t)
+	if err := sql.Migrate(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	dsn, err := mysql.ParseDSN(cfg.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dsn.Params == nil {
+		dsn.Params = map[string]string{}
+	}
+	dsn.Params["autocommit"] = "0"
+	other, err := sql.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	cfg.DSN = dsn.FormatDSN()
+	db, err := sql.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+
+	user, at := store.UserKey{Domain: "d", UID: "u"}, time.UnixMilli(1)
+	m := store.Message{ID: 1, Owner: user, From: user, CreatedAt: at, ExpiresAt: at.Add(time.Hour)}
+	m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
+	inbox := func() int {
+		t.Helper()
+		page, _, _, err := other.Page(t.Context(), store.PageQuery{Owner: user, Class: 1, Limit: 10, MaxBytes: 1 << 20, Now: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(page)
+	}
+	if _, err := db.Append(t.Context(), []store.Message{m}); err != nil || inbox() != 1 {
+		t.Fatalf("others find %d rows after an append, %v", inbox(), err)
+	}
+	if _, err := db.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: 1, IDs: []store.MsgID{1}}}); err != nil || inbox() != 0 {
+		t.Fatalf("others find %d rows after its confirmation, %v", inbox(), err)
+	}
+}
+
 // cable is a proxy that stops passing on what the client says, and forgets the connection when it is mended.
 type cable struct {
 	t     testing.TB

@@ -57,6 +57,7 @@ func (d *dialect) text(s statement, n int) string {
 }
 
 var mysqlDialect = dialect{
+	endsAlone:        true,
 	migrations:       migrations.MySQL,
 	nowMS:            "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
 	onConflict:       " ON DUPLICATE KEY UPDATE confirmed = confirmed",
