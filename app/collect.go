@@ -9,7 +9,7 @@ import (
 )
 
 // Go collects garbage each time the heap has doubled. A logic node keeps hardly anything, so its heap has always doubled soon: seven
-// collections a second, a seventh of its CPU. So the heap may grow by collectLeast at least before it is collected; from that size on
+// collections a second, a seventh of its CPU. So the heap may grow by about collectLeast before it is collected; from that size on
 // it doubles as ever.
 
 // collectLeast is in bytes.
@@ -18,9 +18,10 @@ const collectLeast = 64 << 20
 // usual is what Go does by itself: collect when the heap has grown by so many percent.
 const usual = 100
 
-// growth is by how many percent a heap of which so much lives may grow until it is collected. Go itself takes 4 MiB for less.
+// growth is by how many percent a heap of which so much lives may grow until it is collected: 400 at most, because Go goes by it once
+// more when the next collection finds that much more lives.
 func growth(lives uint64) int {
-	return int(max(usual, collectLeast*100/max(lives, 4<<20)))
+	return int(max(usual, collectLeast*100/max(lives, 16<<20)))
 }
 
 // heapLives is what the last collection found alive and what Go counts with it: stacks and globals, in bytes.

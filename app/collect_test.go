@@ -15,8 +15,9 @@ func TestGrowthOfTheHeap(t *testing.T) {
 		lives uint64
 		want  int
 	}{
-		{0, 1600},      // nothing is known yet
-		{8 * mb, 800},  // 8 MiB and 64 more
+		{0, 400},       // nothing is known yet
+		{8 * mb, 400},  // 8 MiB and 32 more
+		{16 * mb, 400}, // 16 and 64 more
 		{32 * mb, 200}, // 32 and 64 more
 		{64 * mb, 100}, // from here on it doubles
 		{2000 * mb, 100},
