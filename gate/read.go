@@ -26,12 +26,7 @@ func (c *conn) read() {
 // readFrames reads until the connection closes, or is quiet.
 func (c *conn) readFrames() (quiet bool) {
 	defer c.in.drop()
-	defer func() {
-		if p := recover(); p != nil {
-			c.g.log.Error("reading a connection panicked", "conn", c.id, "panic", p, "stack", string(debug.Stack()))
-			c.close(cause{code: status.GateError})
-		}
-	}()
+	defer c.survive()
 	for {
 		switch err := c.readFrame(); {
 		case errors.Is(err, errQuiet):
@@ -47,11 +42,20 @@ func (c *conn) readFrames() (quiet bool) {
 // All that it calls before read has to do with the stack that a goroutine begins with.
 func (c *conn) wait() {
 	if err := c.in.wait(); err != nil {
+		defer c.g.wg.Done()
+		defer c.survive()
 		c.readEnded(err)
-		c.g.wg.Done()
 		return
 	}
 	go c.read()
+}
+
+// survive is deferred by a turn: a panic costs one connection.
+func (c *conn) survive() {
+	if p := recover(); p != nil {
+		c.g.log.Error("reading a connection panicked", "conn", c.id, "panic", p, "stack", string(debug.Stack()))
+		c.close(cause{code: status.GateError})
+	}
 }
 
 // readEnded closes the connection, unless it still owes answers to what was read before it was told to leave.
