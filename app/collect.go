@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 )
 
 // Go collects garbage each time the heap has doubled. A logic node keeps hardly anything, so its heap has always doubled soon: seven
@@ -26,15 +25,8 @@ func growth(lives uint64) int {
 
 // heapLives is what the last collection found alive and what Go counts with it: stacks and globals, in bytes.
 func heapLives() uint64 {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
-	metrics.Read(s)
-	var sum uint64
-	for i := range s {
-		if s[i].Value.Kind() == metrics.KindUint64 {
-			sum += s[i].Value.Uint64()
-		}
-	}
-	return sum
+	n := readRuntime("/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes")
+	return n[0] + n[1] + n[2]
 }
 
 // collectLess keeps to growth after each collection, until ctx ends. It does nothing where the environment says when to collect.

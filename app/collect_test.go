@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"runtime"
-	"runtime/metrics"
 	"sync"
 	"testing"
 	"time"
@@ -31,11 +30,7 @@ func TestGrowthOfTheHeap(t *testing.T) {
 func TestSmallHeapIsCollectedLess(t *testing.T) {
 	t.Setenv("GOGC", "") // the run of the tests may have set them
 	t.Setenv("GOMEMLIMIT", "")
-	percent := func() uint64 {
-		s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
-		metrics.Read(s)
-		return s[0].Value.Uint64()
-	}
+	percent := func() uint64 { return readRuntime("/gc/gogc:percent")[0] }
 	ctx, cancel := context.WithCancel(t.Context())
 	var tuning sync.WaitGroup
 	tuning.Go(func() { collectLess(ctx) })

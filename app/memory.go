@@ -23,19 +23,26 @@ type spare struct {
 }
 
 func readSpare() spare {
-	s := []metrics.Sample{
-		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
-		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	n := readRuntime("/gc/heap/allocs:bytes", "/gc/heap/live:bytes", "/memory/classes/heap/stacks:bytes",
+		"/memory/classes/heap/objects:bytes", "/memory/classes/heap/free:bytes")
+	live := n[1]
+	return spare{allocated: n[0], used: live + n[2], unused: n[4] + max(n[3], live) - live}
+}
+
+// readRuntime reads metrics of the Go runtime; 0: this Go is without it.
+func readRuntime(names ...string) []uint64 {
+	samples := make([]metrics.Sample, len(names))
+	for i, name := range names {
+		samples[i].Name = name
 	}
-	metrics.Read(s)
-	n := func(i int) uint64 {
-		if s[i].Value.Kind() != metrics.KindUint64 {
-			return 0 // a Go without this metric
+	metrics.Read(samples)
+	values := make([]uint64, len(names))
+	for i, s := range samples {
+		if s.Value.Kind() == metrics.KindUint64 {
+			values[i] = s.Value.Uint64()
 		}
-		return s[i].Value.Uint64()
 	}
-	live := n(1)
-	return spare{allocated: n(0), used: live + n(2), unused: n(4) + max(n(3), live) - live}
+	return values
 }
 
 // worthFreeing reports whether a process that was at before, and is at s now, is quiet and holds much that it does not use. Freeing

@@ -38,9 +38,9 @@ func SourceOf(domain, uid string) string {
 }
 
 // KeyOf is the key of the records of a user: "domain/uid".
-func KeyOf(domain, uid string) string { return domain + "/" + uid }
+func KeyOf(domain, uid string) string { return string(AppendKey(nil, domain, uid)) }
 
-// AppendKey appends the key to b.
+// AppendKey appends what KeyOf returns to b.
 func AppendKey(b []byte, domain, uid string) []byte {
 	return append(append(append(b, domain...), '/'), uid...)
 }

@@ -240,7 +240,7 @@ func (c *Client) takeSends() error {
 		c.sends.answer(sends, err)
 		return err
 	}
-	any, numbered := false, false
+	kept, numbered := false, false
 	for _, e := range sends {
 		o := c.outbox.of(e.Kind)
 		old := o.replaceable(e.ReplaceKey)
@@ -265,13 +265,13 @@ func (c *Client) takeSends() error {
 		e.Number = c.outbox.number
 		o.add(e)
 		c.changes.PutOutbox = append(c.changes.PutOutbox, e.OutboxEntry)
-		any = true
+		kept = true
 	}
 	if numbered {
 		c.saveIdentity()
 	}
 	c.writeTargets()
-	c.changes.Durable = any
+	c.changes.Durable = kept
 	err := c.commit()
 	c.sends.answer(sends, err)
 	return err

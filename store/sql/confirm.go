@@ -106,25 +106,17 @@ func (c *confirmChunk) args(d *dialect, args []any) []any {
 func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
 	*args = c.args(db.d, (*args)[:0])
 	if !c.removed {
-		removed, err := execCount(ctx, tx, c.remove, *args)
+		removed, err := execCount(ctx, tx.StmtContext(ctx, c.remove), *args)
 		if err != nil || removed == int64(len(c.marks)) {
 			return err
 		}
 	}
-	updated, err := execCount(ctx, tx, c.update, *args)
+	updated, err := execCount(ctx, tx.StmtContext(ctx, c.update), *args)
 	if err != nil || updated == 0 {
 		return err
 	}
-	_, err = execCount(ctx, tx, c.remove, *args)
+	_, err = execCount(ctx, tx.StmtContext(ctx, c.remove), *args)
 	return err
-}
-
-func execCount(ctx context.Context, tx *stdsql.Tx, stmt *stdsql.Stmt, args []any) (int64, error) {
-	res, err := tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
 }
 
 // merge makes one mark for each id and owner, sorted by id: a joined row is changed once, whatever it is joined with.

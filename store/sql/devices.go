@@ -94,15 +94,11 @@ func (db *DB) seenAgain(ctx context.Context, d store.Device) (done bool, err err
 		return false, err
 	}
 	session, counter := db.d.u64(d.Session), db.d.u64(d.LoginCounter)
-	res, err := stmt.ExecContext(ctx, session, millis(d.SeenAt), counter, session,
-		d.Owner.Domain, d.Owner.UID, int64(d.Class), session, d.Installation[:], counter)
-	if err != nil {
-		if db.d.retryable(err) {
-			return false, nil
-		}
-		return false, err
+	n, err := execCount(ctx, stmt, []any{session, millis(d.SeenAt), counter, session,
+		d.Owner.Domain, d.Owner.UID, int64(d.Class), session, d.Installation[:], counter})
+	if err != nil && db.d.retryable(err) {
+		return false, nil
 	}
-	n, err := res.RowsAffected()
 	return n > 0, err
 }
 

@@ -78,8 +78,8 @@ func BenchmarkMySQL(b *testing.B) {
 	}
 }
 
-// TestMySQLHangs: a database that takes connections and says no more is store.ErrUnavailable when the context ends, in the middle of a transaction too.
-func TestMySQLHangs(t *testing.T) {
+// mysqlMigrated is the configuration of a database that is set up, and its DSN taken apart.
+func mysqlMigrated(t *testing.T) (sql.Config, *mysql.Config) {
 	cfg := mysqlConfig(t)
 	if err := sql.Migrate(t.Context(), cfg); err != nil {
 		t.Fatal(err)
@@ -88,6 +88,12 @@ func TestMySQLHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cfg, dsn
+}
+
+// TestMySQLHangs: a database that takes connections and says no more is store.ErrUnavailable when the context ends, in the middle of a transaction too.
+func TestMySQLHangs(t *testing.T) {
+	cfg, dsn := mysqlMigrated(t)
 	cable := newCable(t, dsn.Addr)
 	dsn.Addr = cable.address()
 	cfg.DSN = dsn.FormatDSN()
@@ -141,14 +147,7 @@ func TestMySQLHangs(t *testing.T) {
 
 // TestMySQLCommitsByItself: what is accepted is committed, whatever the server or the DSN says of autocommit [G1].
 func TestMySQLCommitsByItself(t *testing.T) {
-	cfg := mysqlConfig(t)
-	if err := sql.Migrate(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
-	dsn, err := mysql.ParseDSN(cfg.DSN)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, dsn := mysqlMigrated(t)
 	if dsn.Params == nil {
 		dsn.Params = map[string]string{}
 	}

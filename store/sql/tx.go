@@ -23,14 +23,19 @@ func (db *DB) inTx(ctx context.Context, what string, f func(tx *stdsql.Tx) error
 // itself spends most of its time on the way to the database: BEGIN and COMMIT are two ways of three.
 func (db *DB) alone(ctx context.Context, what string, stmt *stdsql.Stmt, args []any) (affected int64, err error) {
 	err = db.again(ctx, what, func() error {
-		res, err := stmt.ExecContext(ctx, args...)
-		if err != nil {
-			return err
-		}
-		affected, err = res.RowsAffected()
+		affected, err = execCount(ctx, stmt, args)
 		return err
 	})
 	return affected, err
+}
+
+// execCount runs a statement and returns how many rows it affected.
+func execCount(ctx context.Context, stmt *stdsql.Stmt, args []any) (int64, error) {
+	res, err := stmt.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 // again runs f until it loses no deadlock and no lock wait, at most maxAttempts times, and classifies what remains of the error.
