@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"sync"
 )
 
@@ -18,30 +19,43 @@ const (
 
 	bodyBits   = 11 // of the hash in a body
 	textBits   = 12 // of the hash in a dictionary
+	knownBits  = 15 // of the hash by which a dictionary is known not to have it
 	minMatch   = 4  // bytes: 3 at the distances of a dictionary save nothing
 	maxMatch   = 258
-	maxChain   = 16 // candidates of the dictionary that are compared for one position
-	goodEnough = 24 // bytes of a match for which a longer one is not looked for
+	maxChain   = 8  // candidates of the dictionary that are compared for one position
+	goodEnough = 16 // bytes of a match for which a longer one is not looked for
 )
 
 // shortIndex finds places of a dictionary by the hash of four bytes. It is not changed once it is made.
 type shortIndex struct {
-	head [1 << textBits]uint16 // place + 1 of the last one with that hash; 0: none
-	prev []uint16              // place → place + 1 of the one before with the same hash
+	known [1 << (knownBits - 6)]uint64 // bit by bit: the dictionary has four bytes with that hash. Most that it has not end here
+	head  [1 << textBits]uint16        // place + 1 of the last one with that hash; 0: none
+	prev  []uint16                     // place → place + 1 of the one before with the same hash
 }
 
-// hash4 hashes the first four bytes of b to 32 bits, of which the highest are the best.
-func hash4(b []byte) uint32 { return binary.LittleEndian.Uint32(b) * 2654435761 }
+// hash4 hashes four bytes to 32 bits, of which the highest are the best.
+func hash4(four uint32) uint32 { return four * 2654435761 }
+
+func fourAt(b []byte, i int) uint32 { return binary.LittleEndian.Uint32(b[i:]) }
 
 // newShortIndex indexes text, of at most 32 KiB less maxShort.
 func newShortIndex(text []byte) *shortIndex {
 	x := &shortIndex{prev: make([]uint16, len(text))}
 	for i := 0; i+minMatch <= len(text); i++ {
-		h := hash4(text[i:]) >> (32 - textBits)
-		x.prev[i] = x.head[h]
-		x.head[h] = uint16(i + 1)
+		h := hash4(fourAt(text, i))
+		known := h >> (32 - knownBits)
+		x.known[known/64] |= 1 << (known % 64)
+		last := &x.head[h>>(32-textBits)]
+		x.prev[i] = *last
+		*last = uint16(i + 1)
 	}
 	return x
+}
+
+// has reports whether four bytes with hash h may be in the dictionary.
+func (x *shortIndex) has(h uint32) bool {
+	h >>= 32 - knownBits
+	return x.known[h/64]>>(h%64)&1 != 0
 }
 
 // shortTable finds earlier places of the body in the same way, the last one only.
@@ -49,32 +63,33 @@ type shortTable [1 << bodyBits]uint16
 
 var shortTables = sync.Pool{New: func() any { return new(shortTable) }}
 
-// bitWriter appends bits, the lowest first.
-type bitWriter struct {
-	out  []byte
-	bits uint64
-	n    uint // of bits, below 32 between two calls of put
+// add keeps place i of plain, if a match may begin there.
+func (t *shortTable) add(plain []byte, i int) {
+	if i+minMatch <= len(plain) {
+		t[hash4(fourAt(plain, i))>>(32-bodyBits)] = uint16(i + 1)
+	}
 }
 
-// put appends the low n bits of v, n at most 32.
+// bitWriter appends bits to out[:n], the lowest first. Behind them there has to be room for 8 bytes.
+type bitWriter struct {
+	out  []byte
+	n    int    // whole bytes
+	bits uint64 // of the byte behind them
+	used uint   // of bits, below 8 between two calls of put
+}
+
+// put appends the low n bits of v, at most 56; the others are 0. It stores 8 bytes each time: a branch on how many are full costs more.
 func (w *bitWriter) put(v uint64, n uint) {
-	w.bits |= v << w.n
-	w.n += n
-	if w.n >= 32 {
-		w.out = binary.LittleEndian.AppendUint32(w.out, uint32(w.bits))
-		w.bits >>= 32
-		w.n -= 32
-	}
+	w.bits |= v << w.used
+	w.used += n
+	binary.LittleEndian.PutUint64(w.out[w.n:], w.bits)
+	w.n += int(w.used / 8)
+	w.bits >>= w.used &^ 7
+	w.used &= 7
 }
 
 // end is all that was written, with zeros up to the end of the last byte.
-func (w *bitWriter) end() []byte {
-	for ; w.n > 0; w.n -= min(w.n, 8) {
-		w.out = append(w.out, byte(w.bits))
-		w.bits >>= 8
-	}
-	return w.out
-}
+func (w *bitWriter) end() []byte { return w.out[:w.n+int(w.used+7)/8] }
 
 // code is a code word with the bits that follow it, the first bit lowest.
 type code struct {
@@ -160,31 +175,33 @@ func (d *dictionary) appendShort(dst, plain []byte, limit int) ([]byte, bool) {
 	table := shortTables.Get().(*shortTable)
 	defer shortTables.Put(table)
 	clear(table[:])
-	w := bitWriter{out: dst}
+	room := min(len(plain)+len(plain)/8, max(0, limit-len(dst))) // nine bits for each byte at most
+	dst = slices.Grow(dst, room+16)
+	w := bitWriter{out: dst[:cap(dst)], n: len(dst)}
 	w.put(1|1<<1, 3) // the last block; the fixed code
+	length, distance := d.longest(table, plain, 0)
 	for i := 0; i < len(plain); {
-		length, distance := d.longest(table, plain, i)
-		if length >= minMatch && length < goodEnough && i+1 < len(plain) {
-			if next, _ := d.longest(table, plain, i+1); next > length+1 {
-				length = 0 // a literal and the better match behind it
-			}
+		table.add(plain, i)
+		var next, nextDistance int
+		if length < goodEnough {
+			next, nextDistance = d.longest(table, plain, i+1)
 		}
-		step := 1
-		if length < minMatch {
+		if length < minMatch || next > length+1 { // a literal, perhaps with the better match behind it
 			c := literals[plain[i]]
 			w.put(uint64(c.bits), uint(c.n))
+			i++
+			length, distance = next, nextDistance
 		} else {
 			c, s := lengths[length], &distances[distanceSymbol(distance)]
-			w.put(uint64(c.bits), uint(c.n))
-			w.put(uint64(s.bits)|uint64(distance-int(s.base))<<5, 5+uint(s.extra))
-			step = length
+			w.put(uint64(c.bits)|(uint64(s.bits)|uint64(distance-int(s.base))<<5)<<c.n, uint(c.n)+5+uint(s.extra))
+			// What lies within a match is found where the match is, but for what reaches beyond its end.
+			i += length
+			for j := i - minMatch + 1; j < i; j++ {
+				table.add(plain, j)
+			}
+			length, distance = d.longest(table, plain, i)
 		}
-		next := i + step
-		for end := min(next, len(plain)-minMatch+1); i < end; i++ {
-			table[hash4(plain[i:])>>(32-bodyBits)] = uint16(i + 1)
-		}
-		i = next
-		if len(w.out) >= limit || i > len(plain)/2 && len(w.out)-len(dst) >= i {
+		if w.n >= limit || i > len(plain)/2 && w.n-len(dst) >= i {
 			return dst, false // it does not fit, or half of the body has gained nothing
 		}
 	}
@@ -197,20 +214,22 @@ func (d *dictionary) appendShort(dst, plain []byte, limit int) ([]byte, bool) {
 
 // longest is the longest match for plain[i:] before it, in the body or in the dictionary; the nearest one of that length.
 func (d *dictionary) longest(table *shortTable, plain []byte, i int) (length, distance int) {
-	rest := plain[i:]
-	if len(rest) < minMatch {
+	if len(plain)-i < minMatch {
 		return 0, 0
 	}
-	four := binary.LittleEndian.Uint32(rest)
-	h := hash4(rest)
-	if at := int(table[h>>(32-bodyBits)]) - 1; at >= 0 && at < i && binary.LittleEndian.Uint32(plain[at:]) == four {
+	rest, four := plain[i:], fourAt(plain, i)
+	h := hash4(four)
+	if at := int(table[h>>(32-bodyBits)]) - 1; at >= 0 && fourAt(plain, at) == four {
 		length, distance = matchLength(plain[at:], rest), i-at
+	}
+	if !d.short.has(h) {
+		return length, distance
 	}
 	at := d.short.head[h>>(32-textBits)]
 	for tries := 0; at > 0 && tries < maxChain && length < goodEnough; tries++ {
 		place := int(at - 1)
 		at = d.short.prev[place]
-		if length >= len(rest) || place+length >= len(d.text) || d.text[place+length] != rest[length] || binary.LittleEndian.Uint32(d.text[place:]) != four {
+		if length >= len(rest) || place+length >= len(d.text) || d.text[place+length] != rest[length] || fourAt(d.text, place) != four {
 			continue // not a match, or not a longer one
 		}
 		if n := matchLength(d.text[place:], rest); n > length {
