@@ -55,6 +55,7 @@ type Timing struct {
 	Stable         time.Duration // 10s online forget earlier failures
 	PullEvery      time.Duration // 5m, jittered by a quarter
 	JumpPullEvery  time.Duration // 1s: at most one pull for jumps in this time
+	ConfirmPause   time.Duration // 200ms between two confirmations of steady traffic; receipts leave with them
 	ShowRetry      time.Duration // 500ms: first wait after a failed OnMessage, doubled up to ShowRetryCap
 	ShowRetryCap   time.Duration // 30s
 	OutboxLifetime time.Duration // 7 days, and never more: older messages and uplinks fail
@@ -87,6 +88,7 @@ func (t Timing) withDefaults() Timing {
 	or(&t.Stable, 10*time.Second)
 	or(&t.PullEvery, 5*time.Minute)
 	or(&t.JumpPullEvery, time.Second)
+	or(&t.ConfirmPause, 200*time.Millisecond)
 	or(&t.ShowRetry, 500*time.Millisecond)
 	or(&t.ShowRetryCap, 30*time.Second)
 	or(&t.OutboxLifetime, maxLifetime)

@@ -8,14 +8,20 @@ import (
 	"github.com/gatepost/gatepost/idl/status"
 )
 
-// confirms tells the server what needs not be kept for this device any more. While one CONFIRM is on its way, the next one
-// gathers; each is repeated until it is answered OK. The loop owns it.
+// confirmMany ids do not wait for the pause to end: a flood must not fill the inbox.
+const confirmMany = 64
+
+// confirms tells the server what needs not be kept for this device any more. The first CONFIRM after a quiet time leaves at once. While one
+// is on its way, and for Timing.ConfirmPause after it left, the next one gathers, like a delayed acknowledgement of TCP (RFC 1122,
+// 4.2.3.2): nobody waits for it, and each costs the whole way to the database and back. Each is repeated until it is answered OK.
+// The loop owns it.
 type confirms struct {
 	queue   []confirm
 	queued  map[uint64]struct{} // msg_ids in queue or on their way
 	out     []confirm           // on their way
 	backoff backoff
-	retryAt time.Time
+	retryAt time.Time // after a failure
+	pauseTo time.Time // after one left
 }
 
 type confirm struct {
@@ -41,7 +47,7 @@ func (q *confirms) add(m *Message, number uint64) {
 func (q *confirms) interrupted() {
 	q.queue = append(q.out, q.queue...)
 	q.out = nil
-	q.retryAt = time.Time{}
+	q.retryAt, q.pauseTo = time.Time{}, time.Time{}
 }
 
 func (c *Client) pumpConfirms(now time.Time) time.Time {
@@ -52,6 +58,10 @@ func (c *Client) pumpConfirms(now time.Time) time.Time {
 	if now.Before(q.retryAt) {
 		return q.retryAt
 	}
+	if now.Before(q.pauseTo) && len(q.queue) < confirmMany {
+		return q.pauseTo
+	}
+	q.pauseTo = now.Add(c.cfg.Timing.ConfirmPause)
 	n := min(len(q.queue), limits.ConfirmIDs)
 	q.out = q.queue[:n:n]
 	q.queue = q.queue[n:]

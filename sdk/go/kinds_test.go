@@ -66,7 +66,7 @@ func TestReceiptIsAskedAndNamed(t *testing.T) {
 		again := g.put("bob", 1, 1)
 		again.Receipt = true
 		g.current().deliver(again)
-		synctest.Wait()
+		allConfirmed()
 		if !slices.Contains(g.receipted, again.MsgId) {
 			t.Fatalf("the repeat is not named: %v", g.receipted)
 		}
@@ -81,7 +81,7 @@ func TestConfirmNamesAtMostFiveHundred(t *testing.T) {
 		}
 		c := start(t, a.config(g, memstore.New()))
 		login(t, c)
-		synctest.Wait()
+		allConfirmed()
 		for _, r := range g.reqs {
 			if r.Cmd != cmdConfirm {
 				continue
@@ -186,7 +186,7 @@ func TestWhoTakesReceipts(t *testing.T) {
 			g.put("bob", 1, 1)
 			c := start(t, cfg)
 			login(t, c)
-			synctest.Wait()
+			allConfirmed()
 			if !slices.Contains(g.confirmed, receipt.MsgId) {
 				t.Errorf("wanted %v: the receipt is not confirmed", wanted)
 			}
@@ -251,7 +251,7 @@ func TestCopies(t *testing.T) {
 				m.FromClass, m.OriginalTo = class, &clientpb.User{Domain: "d", Uid: "bob"}
 			}))
 		}
-		synctest.Wait()
+		allConfirmed()
 		if got := a.seqs(); !slices.Equal(got, []uint64{1, 3}) {
 			t.Fatalf("shown %v", got)
 		}
@@ -409,7 +409,7 @@ func TestUnknownKinds(t *testing.T) {
 		}
 		g.current().deliver(g.put("bob", 1, 1), unknown(9, 1, 2), unknown(1, 1, 3), g.put("bob", 1, 4), unknown(256, 1, 5), unknown(258, 0, 0), unknown(9, 0, 0),
 			&clientpb.Message{From: &clientpb.User{Domain: "d"}, Kind: 9, ClientMsgId: make([]byte, 16)})
-		synctest.Wait()
+		allConfirmed()
 		if got := a.seqs(); !slices.Equal(got, []uint64{1, 4}) {
 			t.Errorf("shown %v", got)
 		}
