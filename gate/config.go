@@ -113,7 +113,7 @@ func Default() Config {
 		BodyTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, CloseTimeout: 2 * time.Second,
 		MaxInFlight: limits.MaxInFlight, MaxInFlightUnbound: 4, QueueFrames: 1024, QueueBytes: 1 << 20, Compress: true,
 		Lanes: Lanes{
-			Message: 8, Uplink: 4, RequestBatches: 4, EntryBatches: 32,
+			Message: 8, Uplink: 4, RequestBatches: 16, EntryBatches: 32,
 			BatchFrames: 512, BatchBytes: 1 << 20, EntryFrames: 16,
 			BatchTimeout: 5 * time.Second, EntryTimeout: 10 * time.Second,
 			QueueFrames: 8192, QueueBytes: 16 << 20,
