@@ -406,7 +406,8 @@ func (c *Client) Logout(ctx context.Context) error {
 	return errors.Join(err, c.Close())
 }
 
-// Close ends the connection, waits for a running callback and closes the store. The inbox and the outbox stay.
+// Close ends the connection, waits for a running callback and closes the store. The inbox and the outbox stay. What was shown in the
+// last moments (Timing.ConfirmPause) may be unconfirmed, see Stats: a store that lasts confirms it at the next start, to others it is shown again.
 func (c *Client) Close() error {
 	if c.quitted.CompareAndSwap(false, true) {
 		close(c.quit)

@@ -55,7 +55,7 @@ type Timing struct {
 	Stable         time.Duration // 10s online forget earlier failures
 	PullEvery      time.Duration // 5m, jittered by a quarter
 	JumpPullEvery  time.Duration // 1s: at most one pull for jumps in this time
-	ConfirmPause   time.Duration // 200ms between two confirmations of steady traffic; receipts leave with them
+	ConfirmPause   time.Duration // 200ms between two confirmations of steady traffic, and the receipts in them; 1ns: they never wait
 	ShowRetry      time.Duration // 500ms: first wait after a failed OnMessage, doubled up to ShowRetryCap
 	ShowRetryCap   time.Duration // 30s
 	OutboxLifetime time.Duration // 7 days, and never more: older messages and uplinks fail

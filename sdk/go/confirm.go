@@ -9,11 +9,12 @@ import (
 )
 
 // confirmMany ids do not wait for the pause to end: a flood must not fill the inbox.
-const confirmMany = 64
+const confirmMany = 32
 
 // confirms tells the server what needs not be kept for this device any more. The first CONFIRM after a quiet time leaves at once. While one
 // is on its way, and for Timing.ConfirmPause after it left, the next one gathers, like a delayed acknowledgement of TCP (RFC 1122,
-// 4.2.3.2): nobody waits for it, and each costs the whole way to the database and back. Each is repeated until it is answered OK.
+// 4.2.3.2): nobody waits for it, and each costs the whole way to the database and back. A pull and Logout end the pause, so that what was
+// shown before them is not met again. Each is repeated until it is answered OK.
 // The loop owns it.
 type confirms struct {
 	queue   []confirm
@@ -47,8 +48,12 @@ func (q *confirms) add(m *Message, number uint64) {
 func (q *confirms) interrupted() {
 	q.queue = append(q.out, q.queue...)
 	q.out = nil
-	q.retryAt, q.pauseTo = time.Time{}, time.Time{}
+	q.retryAt = time.Time{}
+	q.hurry()
 }
+
+// hurry ends a pause: what is gathered leaves at once, and what comes next, too.
+func (q *confirms) hurry() { q.pauseTo = time.Time{} }
 
 func (c *Client) pumpConfirms(now time.Time) time.Time {
 	q := &c.confirms

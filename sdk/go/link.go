@@ -394,6 +394,8 @@ func (c *Client) sendLogout(answered chan error) {
 		return
 	}
 	c.link.logout = answered
+	c.confirms.hurry()
+	c.pumpConfirms(time.Now())
 	c.request(clientpb.Cmd_CMD_LOGOUT, 0, &clientpb.Logout{}, c.cfg.Timing.Request, func(_ status.Code, _ []byte, err *Error) {
 		c.link.logout = nil
 		if err != nil {

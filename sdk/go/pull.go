@@ -105,6 +105,7 @@ func (c *Client) pumpPull(now time.Time) time.Time {
 	p.running, p.wanted, p.forJump = true, false, false
 	p.after, p.upto = 0, 0
 	p.serial++
+	c.confirms.hurry()
 	p.watching, p.waiting = append(p.watching, p.waiting...), nil
 	if c.room() {
 		p.askPage()

@@ -13,12 +13,6 @@ import (
 	"github.com/gatepost/gatepost/sdk/go/memstore"
 )
 
-// allConfirmed waits until the clients of a bubble have sent the confirmations that gather, too.
-func allConfirmed() {
-	time.Sleep(time.Second)
-	synctest.Wait()
-}
-
 func TestShownOnceInOrderAndConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, a := newFakeGate(t), &app{}
@@ -419,44 +413,4 @@ func (s *stepStore) Commit(c *gatepost.Changes) error {
 	}
 	s.steps = append(s.steps, &step{store: s.Copy(), kept: kept, marked: slices.Clone(s.marked), shown: all})
 	return nil
-}
-
-// The first confirmation after a quiet time leaves at once, those of steady traffic gather, many do not wait, and nothing waits for an
-// answer that does not come.
-func TestConfirmationsGather(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
-		seq := uint64(0)
-		comes := func(n, confirmed int) {
-			t.Helper()
-			for range n {
-				seq++
-				g.current().deliver(g.put("bob", 1, seq))
-			}
-			synctest.Wait()
-			g.mu.Lock()
-			got := len(g.confirmed)
-			g.mu.Unlock()
-			if n := len(a.seqs()); n != int(seq) || got != confirmed {
-				t.Fatalf("of %d shown %d, confirmed %d; want %d", seq, n, got, confirmed)
-			}
-		}
-		comes(1, 1)
-		comes(1, 1)
-		time.Sleep(100 * time.Millisecond)
-		comes(1, 1)
-		time.Sleep(100 * time.Millisecond)
-		comes(0, 3)
-		comes(63, 3)
-		comes(1, 67)
-		time.Sleep(time.Second)
-		comes(1, 68)
-		comes(1, 68)
-		g.current().nc.Close()
-		allConfirmed()
-		time.Sleep(time.Minute) // at most the wait before the next login
-		comes(0, 69)
-	})
 }
