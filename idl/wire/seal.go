@@ -205,7 +205,7 @@ func NewShared(body []byte) *Shared { return &Shared{plain: body} }
 func (b *Shared) appendDeflated(dst []byte, d *dictionary) ([]byte, bool) {
 	b.once.Do(func() {
 		b.dict = d
-		if out, ok := d.appendDeflate(make([]byte, 0, len(b.plain)), b.plain); ok {
+		if out, ok := d.appendDeflate(make([]byte, 0, len(b.plain)+deflateRoom), b.plain); ok {
 			b.deflated = out
 		}
 	})

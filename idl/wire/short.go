@@ -24,6 +24,8 @@ const (
 	maxMatch   = 258
 	maxChain   = 8  // candidates of the dictionary that are compared for one position
 	goodEnough = 16 // bytes of a match for which a longer one is not looked for
+
+	deflateRoom = 16 // bytes behind the longest output that the deflater writes into
 )
 
 // shortIndex finds places of a dictionary by the hash of four bytes. It is not changed once it is made.
@@ -176,7 +178,7 @@ func (d *dictionary) appendShort(dst, plain []byte, limit int) ([]byte, bool) {
 	defer shortTables.Put(table)
 	clear(table[:])
 	room := min(len(plain)+len(plain)/8, max(0, limit-len(dst))) // nine bits for each byte at most
-	dst = slices.Grow(dst, room+16)
+	dst = slices.Grow(dst, room+deflateRoom)
 	w := bitWriter{out: dst[:cap(dst)], n: len(dst)}
 	w.put(1|1<<1, 3) // the last block; the fixed code
 	length, distance := d.longest(table, plain, 0)
