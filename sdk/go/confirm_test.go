@@ -4,8 +4,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/gatepost/gatepost/sdk/go/memstore"
 )
 
 // allConfirmed waits until the clients of a bubble have sent the confirmations that gather, too.
@@ -18,9 +16,7 @@ func allConfirmed() {
 // answer that does not come.
 func TestConfirmationsGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, a, _ := online(t)
 		seq := uint64(0)
 		comes := func(n, confirmed int) {
 			t.Helper()
@@ -57,9 +53,7 @@ func TestConfirmationsGather(t *testing.T) {
 // A pull may bring what was shown before, once more; a second pull is behind its confirmation.
 func TestPullIsBehindConfirmations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, _, c := online(t)
 		g.current().deliver(g.put("bob", 1, 1))
 		synctest.Wait()
 		g.put("bob", 1, 1)
@@ -80,9 +74,7 @@ func TestPullIsBehindConfirmations(t *testing.T) {
 // What was shown before Logout is confirmed, and its receipt given.
 func TestLogoutIsBehindConfirmations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, _, c := online(t)
 		g.current().deliver(g.put("bob", 1, 1))
 		synctest.Wait()
 		m := g.put("bob", 1, 2)

@@ -16,6 +16,7 @@ import (
 	"github.com/gatepost/gatepost/idl/status"
 	"github.com/gatepost/gatepost/idl/wire"
 	gatepost "github.com/gatepost/gatepost/sdk/go"
+	"github.com/gatepost/gatepost/sdk/go/memstore"
 )
 
 const (
@@ -459,6 +460,15 @@ func login(t testing.TB, c *gatepost.Client) {
 	if err := c.Login(ctx); err != nil {
 		t.Fatalf("login: %v", err)
 	}
+}
+
+// online is a client in memory that has logged in, with its gate and its app.
+func online(t *testing.T) (*fakeGate, *app, *gatepost.Client) {
+	t.Helper()
+	g, a := newFakeGate(t), &app{}
+	c := start(t, a.config(g, memstore.New()))
+	login(t, c)
+	return g, a, c
 }
 
 func sendN(t testing.TB, c *gatepost.Client, to string, n int) []*gatepost.Sending {

@@ -241,9 +241,7 @@ func TestLoginThatRunsOutOfTimeSaysWhy(t *testing.T) {
 // A gate that takes frames and answers none is found out, by the keepalive too; NetworkChanged finds out at once.
 func TestSilentGateIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, _, c := online(t)
 		var silent atomic.Pointer[gateConn]
 		silent.Store(g.current())
 		g.setOn(func(c *gateConn, _ req) bool { return c == silent.Load() })
@@ -308,9 +306,7 @@ func TestKeyRotation(t *testing.T) {
 
 func TestUnknownFramesAreIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, a, _ := online(t)
 		conn := g.current()
 		conn.push(0x04ff, &clientpb.Refusal{Reason: "new"})
 		conn.send(wire.Header{Flags: wire.FlagResponse | 0x80, Cmd: 0x03ff, Seq: 99}, nil)
@@ -324,9 +320,7 @@ func TestUnknownFramesAreIgnored(t *testing.T) {
 
 func TestLogout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, _, c := online(t)
 		if err := c.Logout(t.Context()); err != nil || g.count(cmdLogout) != 1 {
 			t.Fatalf("logout: %v", err)
 		}

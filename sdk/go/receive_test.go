@@ -44,9 +44,7 @@ func TestShownOnceInOrderAndConfirmed(t *testing.T) {
 // A jump holds back its own sequence alone. A pull that began before the jump does not settle it; the next one does.
 func TestJumpIsSettledByALaterPull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, a, _ := online(t)
 		g.current().deliver(g.put("bob", 1, 1))
 		synctest.Wait()
 
@@ -88,9 +86,7 @@ func TestJumpIsSettledByALaterPull(t *testing.T) {
 
 func TestJumpThatStaysIsPassedAndLateIsFlagged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, a, _ := online(t)
 		g.current().deliver(g.put("bob", 1, 3)) // an unknown stream that does not begin with 1
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
@@ -155,9 +151,7 @@ func TestPullEndsUnderSteadyTraffic(t *testing.T) {
 
 func TestUnnumberedAreShownOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, a := newFakeGate(t), &app{}
-		c := start(t, a.config(g, memstore.New()))
-		login(t, c)
+		g, a, _ := online(t)
 		m := g.put("shop", 0, 0)
 		again := *m
 		again.MsgId += 100
