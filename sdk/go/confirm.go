@@ -52,7 +52,7 @@ func (q *confirms) interrupted() {
 	q.hurry()
 }
 
-// hurry ends a pause: what is gathered leaves at once, and what comes next, too.
+// hurry ends a pause: what is gathered leaves at once, or else what comes next.
 func (q *confirms) hurry() { q.pauseTo = time.Time{} }
 
 func (c *Client) pumpConfirms(now time.Time) time.Time {
