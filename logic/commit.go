@@ -61,15 +61,19 @@ func (s *sending) open() (rows [2]*store.Message, count int) {
 	return rows, count
 }
 
+// rows is how many rows s has.
+func (s *sending) rows() int {
+	if s.copy != nil {
+		return 2
+	}
+	return 1
+}
+
 // rowOverhead is what a row weighs in a batch beside its content: keys, ids, times, type.
 const rowOverhead = 256
 
 func (s *sending) weight() int {
-	w := len(s.row.Content) + rowOverhead
-	if s.copy != nil {
-		w *= 2
-	}
-	return w
+	return s.rows() * (len(s.row.Content) + rowOverhead)
 }
 
 // committer is the group commit: a few lanes, chosen by sender, each with one insert in flight. A sender stays in one lane, so what
@@ -83,9 +87,25 @@ type committer struct {
 func newCommitter(n *Node) *committer {
 	c := &committer{node: n}
 	for range n.cfg.CommitLanes {
-		c.lanes = append(c.lanes, newLane(n.cfg.CommitQueue, n.cfg.CommitRows, n.cfg.CommitBytes, (*sending).weight, n.metrics.depth(laneCommit)))
+		l := newLane(n.cfg.CommitQueue, n.cfg.CommitRows, n.cfg.CommitBytes, (*sending).weight, n.metrics.depth(laneCommit))
+		l.fit = fillsStatements
+		c.lanes = append(c.lanes, l)
 	}
 	return c
+}
+
+// fillsStatements is how many of batch are inserted together: as many as fill whole statements. Were the others inserted, too, each
+// remainder would be a statement more, and the insert a transaction of several ways to the database and back. So they wait for the next:
+// at most a fifth of a batch, and nobody in a small one.
+func fillsStatements(batch []*sending) int {
+	fit, rows := 0, 0
+	for i, s := range batch {
+		rows += s.rows()
+		if rest := rows % store.MaxStatementRows; rest == 0 || rest == store.StatementRows(rest) {
+			fit = i + 1
+		}
+	}
+	return fit
 }
 
 // put queues a checked message; false: its lane is full.

@@ -8,10 +8,11 @@ import (
 // lane carries one batch at a time: while one is on its way, whatever is put becomes the next batch. An idle lane adds no wait.
 // It is bounded in items; a full one refuses. The zero value is not usable: newLane.
 type lane[T any] struct {
-	most     int         // items that may wait
-	batch    int         // items in one batch
-	bytes    int         // weight of one batch; a single item may be heavier
-	weight   func(T) int // nil: items weigh nothing
+	most     int                 // items that may wait
+	batch    int                 // items in one batch
+	bytes    int                 // weight of one batch; a single item may be heavier
+	weight   func(T) int         // nil: items weigh nothing
+	fit      func(batch []T) int // how many of a batch are carried, at least one; the others wait for the next. nil: all
 	depth    func(delta int)
 	wake     chan struct{} // holds one token while there is something to look at
 	finished chan struct{} // closed when run has returned
@@ -71,6 +72,9 @@ func (l *lane[T]) take(into []T) (batch []T, over bool) {
 			sum += w
 		}
 		n++
+	}
+	if l.fit != nil && n > 0 {
+		n = l.fit(l.items[:n])
 	}
 	batch = append(into[:0], l.items[:n]...)
 	rest := copy(l.items, l.items[n:])

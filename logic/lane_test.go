@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"testing"
+
+	"github.com/gatepost/gatepost/store"
 )
 
 func TestLaneBatchesWhatArrivesMeanwhile(t *testing.T) {
@@ -32,4 +34,38 @@ func TestLaneBatchesWhatArrivesMeanwhile(t *testing.T) {
 		t.Errorf("depth %d", depth)
 	}
 	<-l.finished
+}
+
+func TestLaneLeavesWhatDoesNotFit(t *testing.T) {
+	l := newLane[int](100, 10, 0, nil, func(int) {})
+	l.fit = func(batch []int) int { return (len(batch) + 1) / 2 }
+	for i := range 10 {
+		l.put(i)
+	}
+	l.close()
+	var got []int
+	l.run(context.Background(), func(_ context.Context, batch []int) { got = append(got, len(batch)) })
+	if want := []int{5, 3, 1, 1}; !slices.Equal(got, want) {
+		t.Errorf("batches of %v, want %v", got, want)
+	}
+}
+
+func TestFillsStatements(t *testing.T) {
+	for _, tc := range []struct{ messages, copies, want int }{
+		{1, 0, 1}, {8, 0, 8}, {9, 0, 8}, {361, 0, 320}, {512, 0, 512}, {513, 0, 513}, {900, 0, 896}, {1024, 0, 1024},
+		{1, 1, 1}, {5, 5, 5}, {6, 6, 6}, {9, 9, 8}, // two rows each
+		{9, 1, 9}, // ten rows
+	} {
+		var batch []*sending
+		for i := range tc.messages {
+			s := &sending{}
+			if i < tc.copies {
+				s.copy = &store.Message{}
+			}
+			batch = append(batch, s)
+		}
+		if got := fillsStatements(batch); got != tc.want {
+			t.Errorf("%d messages, %d of them with a copy: %d at once, want %d", tc.messages, tc.copies, got, tc.want)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"time"
 )
 
@@ -101,6 +102,16 @@ type Message struct {
 	Target      UserKey   // of a copy: whom the original is for; else zero
 	CreatedAt   time.Time // milliseconds
 	ExpiresAt   time.Time // milliseconds
+}
+
+// MaxStatementRows is how many rows a database takes in one statement.
+const MaxStatementRows = 512
+
+// StatementRows is how many of n rows, n > 0, a database takes in one statement: n with its three highest bits, MaxStatementRows at
+// most. It keeps a statement for each such number, so an append of another one is several statements in a transaction.
+func StatementRows(n int) int {
+	n = min(n, MaxStatementRows)
+	return n &^ (1<<max(0, bits.Len(uint(n))-3) - 1)
 }
 
 // Outcome of one row of an append.

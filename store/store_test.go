@@ -38,3 +38,20 @@ func TestDigest(t *testing.T) {
 		t.Errorf("%x comes later and sorts before %x", d, base)
 	}
 }
+
+func TestStatementRows(t *testing.T) {
+	kept := map[int]bool{}
+	for n := 1; n <= 2*store.MaxStatementRows; n++ {
+		rows := store.StatementRows(n)
+		kept[rows] = true
+		if rows > n || rows > store.MaxStatementRows || rows*5 < min(n, store.MaxStatementRows)*4 {
+			t.Errorf("%d of %d", rows, n)
+		}
+		if again := store.StatementRows(rows); again != rows {
+			t.Errorf("%d of %d, which is itself one statement's", again, rows)
+		}
+	}
+	if len(kept) != 32 {
+		t.Errorf("%d statements to keep", len(kept))
+	}
+}

@@ -30,7 +30,7 @@ func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.Append
 	chunks := cut(batch, rows)
 	stmts := make([]*stdsql.Stmt, len(chunks))
 	for i, c := range chunks {
-		if stmts[i], err = db.prepared(ctx, db.write, stmtInsert, c.shape); err != nil {
+		if stmts[i], err = db.prepared(ctx, db.write, stmtInsert, len(c)); err != nil {
 			return nil, db.d.classify("prepare an append", err)
 		}
 	}
@@ -45,14 +45,14 @@ func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.Append
 	err = db.inTx(ctx, "append messages", func(tx *stdsql.Tx) error {
 		for i, c := range chunks {
 			*args = (*args)[:0]
-			for _, r := range c.rows {
+			for _, r := range c {
 				*args = db.insertArgs(*args, &batch[r])
 			}
 			res, err := tx.StmtContext(ctx, stmts[i]).ExecContext(ctx, *args...)
 			if err != nil {
 				return err
 			}
-			if err := db.settle(ctx, tx, batch, c.rows, res, results); err != nil {
+			if err := db.settle(ctx, tx, batch, c, res, results); err != nil {
 				return err
 			}
 		}
@@ -74,11 +74,11 @@ func (db *DB) Append(ctx context.Context, batch []store.Message) ([]store.Append
 
 // appendAlone appends a batch of one insert, without duplicates among themselves, by that insert alone. Not done: it is not such a batch, or
 // some rows were there before. Then the others are committed, and appending the batch once more finds them under their ids.
-func (db *DB) appendAlone(ctx context.Context, batch []store.Message, chunks []chunk, insert *stdsql.Stmt, args *[]any, results []store.AppendResult) (done bool, err error) {
-	if !db.d.endsAlone || len(chunks) > 1 || len(chunks[0].rows) < len(batch) {
+func (db *DB) appendAlone(ctx context.Context, batch []store.Message, chunks [][]int, insert *stdsql.Stmt, args *[]any, results []store.AppendResult) (done bool, err error) {
+	if !db.d.endsAlone || len(chunks) > 1 || len(chunks[0]) < len(batch) {
 		return false, nil
 	}
-	for _, r := range chunks[0].rows {
+	for _, r := range chunks[0] {
 		*args = db.insertArgs(*args, &batch[r])
 	}
 	stored, err := db.alone(ctx, "append messages", insert, *args)
@@ -117,24 +117,18 @@ func (db *DB) distinct(batch []store.Message, results []store.AppendResult) (row
 	return rows, first, nil
 }
 
-// chunk is one insert.
-type chunk struct {
-	rows  []int
-	shape int
-}
-
 // cut divides rows into inserts of kept shapes and bounded bytes.
-func cut(batch []store.Message, rows []int) []chunk {
-	var chunks []chunk
+func cut(batch []store.Message, rows []int) [][]int {
+	var chunks [][]int
 	for len(rows) > 0 {
 		n, bytes := 0, 0
-		for n < len(rows) && n < shapes[len(shapes)-1] && (n == 0 || bytes+len(batch[rows[n]].Content) <= maxStatementBytes) {
+		for n < len(rows) && n < store.MaxStatementRows && (n == 0 || bytes+len(batch[rows[n]].Content) <= maxStatementBytes) {
 			bytes += len(batch[rows[n]].Content)
 			n++
 		}
-		shape := shapeBelow(n)
-		chunks = append(chunks, chunk{rows[:shapes[shape]], shape})
-		rows = rows[shapes[shape]:]
+		n = store.StatementRows(n)
+		chunks = append(chunks, rows[:n])
+		rows = rows[n:]
 	}
 	return chunks
 }

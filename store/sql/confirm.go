@@ -5,6 +5,7 @@ import (
 	"context"
 	stdsql "database/sql"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatepost/gatepost/store"
@@ -21,8 +22,9 @@ type mark struct {
 // class of the owner has confirmed. Ids of others, and ids that are gone, are passed over (G4). When it fails some may be marked and
 // removed already, and may be confirmed again.
 //
-// First the rows go that are complete with this confirmation, which with one device class are all. Only when some remain they are marked, and looked at again:
-// two classes that confirm at once each saw the row without the other's mark, and the update that came second reads both.
+// First the rows go for which these confirmations are all that is missing, which with one device class are all. Only when some remain
+// they are marked, and looked at again: two classes that confirm at once each saw the row without the other's mark, and the update that
+// came second reads both.
 //
 // Receipts, if any are asked for, are made before that, in the same transaction: see storeReceipts. It returns those that it stored.
 // store.ErrIDCollision: the id of one belongs to another row, and nothing was committed.
@@ -35,32 +37,24 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 	if err != nil {
 		return nil, err
 	}
-	chunks := make([]confirmChunk, 0, 1)
-	for rest := marks; len(rest) > 0; {
-		shape := shapeAbove(len(rest))
-		n := min(len(rest), shapes[shape])
-		c := confirmChunk{marks: rest[:n], rows: shapes[shape]}
-		if c.remove, err = db.prepared(ctx, db.write, stmtConfirmDelete, shape); err == nil {
-			c.update, err = db.prepared(ctx, db.write, stmtConfirmUpdate, shape)
-		}
-		if err == nil && len(wishes) > 0 {
-			c.lock, err = db.prepared(ctx, db.write, stmtConfirmLock, shape)
-		}
-		if err != nil {
-			return nil, db.d.classify("prepare a confirmation", err)
-		}
-		chunks = append(chunks, c)
-		rest = rest[n:]
+	first, err := db.firstRemovals(ctx, marks)
+	if err != nil {
+		return nil, db.d.classify("prepare a confirmation", err)
 	}
 	args := getArgs()
 	defer putArgs(args)
-	if c := &chunks[0]; db.d.endsAlone && len(wishes) == 0 && len(chunks) == 1 { // with one device class all rows go at once
-		*args = c.args(db.d, *args)
-		removed, err := db.alone(ctx, "confirm messages", c.remove, *args)
+	tried := false // the first removals are done
+	if db.d.endsAlone && len(wishes) == 0 && len(first) == 1 {
+		*args = first[0].args(db.d, *args)
+		removed, err := db.alone(ctx, "confirm messages", first[0].stmt, *args)
 		if err != nil || removed == int64(len(marks)) {
 			return nil, err
 		}
-		c.removed = true
+		tried = true
+	}
+	chunks, err := db.confirmChunks(ctx, marks, len(wishes) > 0)
+	if err != nil {
+		return nil, db.d.classify("prepare a confirmation", err)
 	}
 	var receipts []store.Message
 	err = db.inTx(ctx, "confirm messages", func(tx *stdsql.Tx) error {
@@ -68,6 +62,20 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 		if len(wishes) > 0 {
 			if receipts, err = db.storeReceipts(ctx, tx, chunks, wishes, args); err != nil {
 				return err
+			}
+		}
+		if !tried {
+			left := int64(len(marks))
+			for _, r := range first {
+				*args = r.args(db.d, (*args)[:0])
+				removed, err := execCount(ctx, tx.StmtContext(ctx, r.stmt), *args)
+				if err != nil {
+					return err
+				}
+				left -= removed
+			}
+			if left == 0 {
+				return nil
 			}
 		}
 		for i := range chunks {
@@ -83,34 +91,117 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 	return receipts, nil
 }
 
-type confirmChunk struct {
-	marks          []mark
-	rows           int // of the statement's shape
-	remove, update *stdsql.Stmt
-	lock           *stdsql.Stmt // nil: no receipts are asked for
-	removed        bool         // what was complete with this confirmation; some rows remain
+// removal is a statement that removes rows for which marks are all that is missing.
+type removal struct {
+	stmt  *stdsql.Stmt
+	marks []mark
+	rows  int // of the statement's shape
 }
 
-// args appends the parameters of the chunk's statements.
-func (c *confirmChunk) args(d *dialect, args []any) []any {
-	for i := range c.rows {
+func (db *DB) firstRemovals(ctx context.Context, marks []mark) (first []removal, err error) {
+	what, shape := stmtConfirmLast, lastRows
+	if db.d.confirmLast == "" {
+		what, shape = stmtConfirmDelete, paddedRows
+	}
+	for len(marks) > 0 {
+		r := removal{rows: shape(len(marks))}
+		if r.stmt, err = db.prepared(ctx, db.write, what, r.rows); err != nil {
+			return nil, err
+		}
+		n := min(len(marks), r.rows)
+		r.marks, marks = marks[:n], marks[n:]
+		first = append(first, r)
+	}
+	return first, nil
+}
+
+// args appends the statement's parameters.
+func (r *removal) args(d *dialect, args []any) []any {
+	if d.confirmLast == "" {
+		return confirmArgs(d, args, r.marks, r.rows)
+	}
+	return lastArgs(d, args, r.marks, r.rows)
+}
+
+// confirmChunk is some marks and the statements that take so many.
+type confirmChunk struct {
+	marks          []mark
+	rows           int // of the statements' shape
+	remove, update *stdsql.Stmt
+	lock           *stdsql.Stmt // nil: no receipts are asked for
+}
+
+func (db *DB) confirmChunks(ctx context.Context, marks []mark, lock bool) (chunks []confirmChunk, err error) {
+	for len(marks) > 0 {
+		c := confirmChunk{rows: paddedRows(len(marks))}
+		c.marks = marks[:min(len(marks), c.rows)]
+		marks = marks[len(c.marks):]
+		if c.remove, err = db.prepared(ctx, db.write, stmtConfirmDelete, c.rows); err == nil {
+			c.update, err = db.prepared(ctx, db.write, stmtConfirmUpdate, c.rows)
+		}
+		if err == nil && lock {
+			c.lock, err = db.prepared(ctx, db.write, stmtConfirmLock, c.rows)
+		}
+		if err != nil {
+			return nil, err
+		}
+		chunks = append(chunks, c)
+	}
+	return chunks, nil
+}
+
+// confirmArgs appends the parameters of dialect.confirmRows: marks, filled up to rows.
+func confirmArgs(d *dialect, args []any, marks []mark, rows int) []any {
+	for i := range rows {
 		m := mark{} // id 0 is no row's: it fills the shape
-		if i < len(c.marks) {
-			m = c.marks[i]
+		if i < len(marks) {
+			m = marks[i]
 		}
 		args = append(args, d.id(m.id), m.owner.Domain, m.owner.UID, int64(m.bits))
 	}
 	return args
 }
 
-func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
-	*args = c.args(db.d, (*args)[:0])
-	if !c.removed {
-		removed, err := execCount(ctx, tx.StmtContext(ctx, c.remove), *args)
-		if err != nil || removed == int64(len(c.marks)) {
-			return err
-		}
+// lastArgs appends the parameters of dialect.confirmLast: ids and keys of marks, the last one again until there are rows of each.
+func lastArgs(d *dialect, args []any, marks []mark, rows int) []any {
+	for i := range rows {
+		args = append(args, d.id(marks[min(i, len(marks)-1)].id))
 	}
+	size := 0
+	for i := range marks {
+		size += marks[i].keySize()
+	}
+	keys := make([]byte, 0, size)
+	for i := range rows {
+		if i >= len(marks) {
+			args = append(args, args[len(args)-1])
+			continue
+		}
+		begin := len(keys)
+		keys = marks[i].appendKey(keys)
+		args = append(args, keys[begin:len(keys):len(keys)])
+	}
+	return args
+}
+
+// appendKey appends what dialect.confirmLast makes of a row of this id and owner that these bits of the owner's mask are missing to.
+// Ids and bits are decimal and a domain has no NUL in it, so no two marks have one key.
+func (m *mark) appendKey(b []byte) []byte {
+	b = strconv.AppendUint(b, uint64(m.id), 10)
+	b = append(b, ' ')
+	b = strconv.AppendUint(b, uint64(m.bits), 10)
+	b = append(b, ' ')
+	b = append(b, m.owner.Domain...)
+	b = append(b, 0)
+	return append(b, m.owner.UID...)
+}
+
+// keySize is at least the length of the key.
+func (m *mark) keySize() int { return 20 + 1 + 10 + 1 + len(m.owner.Domain) + 1 + len(m.owner.UID) }
+
+// confirmChunk marks rows, and removes those that are complete then.
+func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
+	*args = confirmArgs(db.d, (*args)[:0], c.marks, c.rows)
 	updated, err := execCount(ctx, tx.StmtContext(ctx, c.update), *args)
 	if err != nil || updated == 0 {
 		return err

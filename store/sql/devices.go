@@ -292,9 +292,9 @@ func (db *DB) Known(ctx context.Context, users []store.UserKey) ([]bool, error) 
 	args := getArgs()
 	defer putArgs(args)
 	for begin := 0; begin < len(users); {
-		shape := shapeAbove(len(users) - begin)
+		shape := paddedRows(len(users) - begin)
 		*args = (*args)[:0]
-		for i := begin; i < begin+shapes[shape]; i++ {
+		for i := begin; i < begin+shape; i++ {
 			if i < len(users) {
 				*args = append(*args, int64(i), users[i].Domain, users[i].UID, int64(0))
 			} else {
@@ -304,7 +304,7 @@ func (db *DB) Known(ctx context.Context, users []store.UserKey) ([]bool, error) 
 		if err := db.knownChunk(ctx, shape, *args, known); err != nil {
 			return nil, db.d.classify("look for users", err)
 		}
-		begin += shapes[shape]
+		begin += shape
 	}
 	return known, nil
 }

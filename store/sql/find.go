@@ -18,15 +18,15 @@ func (db *DB) Find(ctx context.Context, digests []store.Digest, now time.Time) (
 	args := getArgs()
 	defer putArgs(args)
 	for begin := 0; begin < len(digests); {
-		shape := shapeAbove(len(digests) - begin)
+		shape := paddedRows(len(digests) - begin)
 		*args = (*args)[:0]
-		for i := begin; i < begin+shapes[shape]; i++ {
+		for i := begin; i < begin+shape; i++ {
 			*args = append(*args, digests[min(i, len(digests)-1)][:]) // the last one fills the shape
 		}
 		if err := db.findChunk(ctx, shape, *args, at, millis(now), ids); err != nil {
 			return nil, db.d.classify("look for messages", err)
 		}
-		begin += shapes[shape]
+		begin += shape
 	}
 	return ids, nil
 }

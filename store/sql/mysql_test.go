@@ -107,7 +107,7 @@ func TestMySQLHangs(t *testing.T) {
 		packets int64 // that are sent to store them
 	}{
 		{1, 1}, // one statement that commits by itself
-		{5, 4}, // a transaction of two
+		{9, 4}, // a transaction of two
 	} {
 		var batch []store.Message
 		var ids []store.MsgID

@@ -50,7 +50,7 @@ func wishesOf(batch []store.Confirmation) (map[wishKey]wish, error) {
 func (db *DB) storeReceipts(ctx context.Context, tx *stdsql.Tx, chunks []confirmChunk, wishes map[wishKey]wish, args *[]any) ([]store.Message, error) {
 	var receipts []store.Message
 	for i := range chunks {
-		*args = chunks[i].args(db.d, (*args)[:0])
+		*args = confirmArgs(db.d, (*args)[:0], chunks[i].marks, chunks[i].rows)
 		var err error
 		if receipts, err = db.lockConfirmed(ctx, tx, chunks[i].lock, *args, wishes, receipts); err != nil {
 			return nil, err
@@ -67,17 +67,17 @@ func (db *DB) storeReceipts(ctx context.Context, tx *stdsql.Tx, chunks []confirm
 	stored := make([]store.Message, 0, len(rows))
 	for _, c := range cut(receipts, rows) {
 		*args = (*args)[:0]
-		for _, r := range c.rows {
+		for _, r := range c {
 			*args = db.insertArgs(*args, &receipts[r])
 		}
-		res, err := tx.ExecContext(ctx, db.d.text(stmtInsert, len(c.rows)), *args...)
+		res, err := tx.ExecContext(ctx, db.d.text(stmtInsert, len(c)), *args...)
 		if err != nil {
 			return nil, err
 		}
-		if err := db.settle(ctx, tx, receipts, c.rows, res, results); err != nil {
+		if err := db.settle(ctx, tx, receipts, c, res, results); err != nil {
 			return nil, err
 		}
-		for _, r := range c.rows {
+		for _, r := range c {
 			switch results[r].Outcome {
 			case store.Stored:
 				stored = append(stored, receipts[r])

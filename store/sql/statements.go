@@ -25,6 +25,9 @@ func (d *dialect) text(s statement, n int) string {
 	case stmtDigests:
 		// Index inbox_digest.
 		return "SELECT digest, msg_id, expires_at, confirmed FROM inbox WHERE digest IN (" + repeat("?", ", ", n) + ")"
+	case stmtConfirmLast:
+		// Index PRIMARY of inbox, PRIMARY of device_mask.
+		return fmt.Sprintf(d.confirmLast, repeat("?", ", ", n), repeat("?", ", ", n))
 	case stmtConfirmDelete:
 		// Index PRIMARY of inbox, PRIMARY of device_mask.
 		return fmt.Sprintf(d.confirmDelete, d.confirmRows(n))
@@ -72,6 +75,10 @@ var mysqlDialect = dialect{
 		return "(SELECT CAST(? AS UNSIGNED) AS msg_id, CAST(? AS BINARY) AS domain, CAST(? AS BINARY) AS uid, CAST(? AS UNSIGNED) AS bit" +
 			strings.Repeat(" UNION ALL SELECT ?, ?, ?, ?", n-1) + ")"
 	},
+	// A key tells a row's id, which classes of its owner's mask have not confirmed it, and the owner: see mark.appendKey. It costs a fifth less
+	// than confirmDelete, for there are half as many parameters, no table of them, and rows are removed as they are found.
+	confirmLast: "DELETE i FROM inbox AS i FORCE INDEX (PRIMARY) LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
+		" WHERE i.msg_id IN (%s) AND CONCAT(i.msg_id, ' ', COALESCE(m.mask, 0) & ~i.confirmed, ' ', i.domain, x'00', i.uid) IN (%s)",
 	// A row leaves when the classes of its owner's mask have all confirmed it; without a mask any confirmation does.
 	// The join with the owner is what keeps a confirmation from touching another user's message (G4).
 	confirmDelete: "DELETE i FROM %s AS c STRAIGHT_JOIN inbox AS i FORCE INDEX (PRIMARY) ON i.msg_id = c.msg_id AND i.domain = c.domain AND i.uid = c.uid" +

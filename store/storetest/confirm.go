@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -22,6 +23,7 @@ func runConfirm(t *testing.T, factory DatabaseFactory) {
 	run("a row stays until every class has confirmed", testConfirmClasses)
 	run("foreign and forged confirmations touch nothing", testConfirmForeign)
 	run("one batch of many users and classes", testConfirmBatch)
+	run("batches of any size of any users and classes", testConfirmModel)
 	run("repeated confirmations", testConfirmRepeated)
 	run("a class that is not registered confirms", testConfirmStranger)
 	run("two classes confirm at once", testConfirmRace)
@@ -103,6 +105,94 @@ func testConfirmBatch(t *testing.T, db Database) {
 	}
 	if got := ids(db.all(t, bob, ios)); !slices.Equal(got, ids(toBob[:100])) {
 		t.Fatalf("ios sees %d rows", len(got))
+	}
+}
+
+// testConfirmModel compares batches of all sizes with a model: users whose names nearly are one another's, of no class, one, two and three; ids of
+// their own, of others, and of nobody.
+func testConfirmModel(t *testing.T, db Database) {
+	type row struct {
+		owner     int
+		confirmed uint32
+	}
+	type user struct {
+		store.UserKey
+		classes []store.DeviceClass
+		mask    uint32
+	}
+	users := []user{
+		{UserKey: store.UserKey{Domain: "d", UID: "u"}, classes: []store.DeviceClass{android}},
+		{UserKey: store.UserKey{Domain: "d", UID: "u "}, classes: []store.DeviceClass{android}},
+		{UserKey: store.UserKey{Domain: "d ", UID: "u"}, classes: []store.DeviceClass{31}},
+		{UserKey: store.UserKey{Domain: "d", UID: "U"}, classes: []store.DeviceClass{android, ios}},
+		{UserKey: store.UserKey{Domain: "d", UID: "\x00u\xff\xfe'\\"}, classes: []store.DeviceClass{android, ios, 31}},
+		{UserKey: store.UserKey{Domain: "d", UID: "2 d\x00u"}},
+	}
+	for i := range users {
+		u := &users[i]
+		for _, c := range u.classes {
+			db.register(t, u.UserKey, c, 1)
+			u.mask |= c.Bit()
+		}
+	}
+	anyClass := []store.DeviceClass{android, ios, 31, web}
+	rows := map[store.MsgID]*row{}
+	for _, size := range []int{1, 3, 9, 100, 250, 511, 513, 1100} {
+		for seed := range uint64(4) {
+			rnd := rand.New(rand.NewPCG(seed, uint64(size)))
+			var list []store.Message
+			for range size {
+				owner := rnd.IntN(len(users))
+				m := message(alice, users[owner].UserKey)
+				rows[m.ID] = &row{owner: owner}
+				list = append(list, m)
+			}
+			db.stored(t, list...)
+			known := slices.Sorted(maps.Keys(rows))
+			var batch []store.Confirmation
+			confirm := func(owner int, class store.DeviceClass, id store.MsgID) {
+				batch = append(batch, store.Confirmation{Owner: users[owner].UserKey, Class: class, IDs: []store.MsgID{id}})
+				if r := rows[id]; r != nil && r.owner == owner {
+					r.confirmed |= class.Bit()
+				}
+			}
+			for range size {
+				id := known[rnd.IntN(len(known))]
+				owner := rows[id].owner
+				class := android
+				if seed > 0 { // the first round is what most are: the owner's one class
+					class = anyClass[rnd.IntN(len(anyClass))]
+				}
+				switch rnd.IntN(8) {
+				case 0:
+					owner = rnd.IntN(len(users))
+				case 1:
+					id = store.MsgID(rnd.Uint64())
+				}
+				confirm(owner, class, id)
+			}
+			if _, err := db.Inbox.Confirm(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+			for id, r := range rows {
+				if r.confirmed != 0 && r.confirmed&users[r.owner].mask == users[r.owner].mask {
+					delete(rows, id)
+				}
+			}
+			db.rows(t, len(rows))
+			for i, u := range users {
+				var want []store.MsgID
+				for id, r := range rows {
+					if r.owner == i && r.confirmed&ios.Bit() == 0 {
+						want = append(want, id)
+					}
+				}
+				slices.Sort(want)
+				if got := ids(db.all(t, u.UserKey, ios)); !slices.Equal(got, want) {
+					t.Fatalf("%d confirmations, seed %d: %q sees %d rows, not %d", size, seed, u.UserKey, len(got), len(want))
+				}
+			}
+		}
 	}
 }
 

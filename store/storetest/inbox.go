@@ -177,7 +177,7 @@ func testCollisions(t *testing.T, db Database) {
 }
 
 func testBatchSizes(t *testing.T, db Database) {
-	for _, n := range []int{1, 2, 5, 7, 31, 100, 255, 256, 257, 700} {
+	for _, n := range []int{1, 2, 5, 9, 31, 100, 255, 257, 512, 513, 700, 1025} {
 		list := messages(n, alice, bob)
 		mixed := slices.Clone(list)
 		slices.Reverse(mixed)
