@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -169,55 +171,52 @@ type Rate struct {
 	Took time.Duration
 }
 
-// Each plan is tried twice, with the others between: what else the machine does must not decide.
-const (
-	tryTime  = 400 * time.Millisecond
-	tryTimes = 2
-)
+// tryTime is how long a plan is tried at once.
+const tryTime = 400 * time.Millisecond
 
-// FindPlan tries plans and keeps the fastest, which it returns; tell hears of each. A second call returns what the first one found.
+// FindPlan tries plans and keeps the one that was fastest in the mean, which it returns; tell hears of each try. All are tried once, the better half
+// of them again, and so on (successive halving: Jamieson and Talwalkar, 2016): what else the machine does in one moment must not decide.
+// A second call returns what the first one found.
 func (d *Database) FindPlan(ctx context.Context, tell func(Rate)) (Plan, error) {
 	if d.best.Batch > 0 {
 		return d.best, nil
-	}
-	var best Rate
-	try := func(p Plan) error {
-		r, err := d.Cycle(ctx, p, d.try)
-		if err != nil {
-			return err
-		}
-		tell(r)
-		if r.PerS > best.PerS {
-			best = r
-		}
-		return nil
 	}
 	lanes := []int{1, 2, 4}
 	if d.dialect == migrations.SQLite {
 		lanes = lanes[:1] // it has one writer
 	}
+	type candidate struct {
+		Plan
+		sum float64 // of its rates
+	}
+	var left []*candidate
+	for _, join := range []bool{false, true} {
+		for _, n := range lanes {
+			for _, batch := range []int{128, 256, 512, 1024} {
+				left = append(left, &candidate{Plan: Plan{Batch: batch, Lanes: n, Join: join}})
+			}
+		}
+	}
 	if _, err := d.Cycle(ctx, Plan{Batch: 256, Lanes: lanes[len(lanes)-1]}, d.try); err != nil { // warm
 		return Plan{}, err
 	}
-	for range tryTimes {
-		for _, join := range []bool{false, true} {
-			if err := try(Plan{Batch: 256, Lanes: min(2, lanes[len(lanes)-1]), Join: join}); err != nil {
+	for {
+		for _, c := range left {
+			r, err := d.Cycle(ctx, c.Plan, d.try)
+			if err != nil {
 				return Plan{}, err
 			}
+			tell(r)
+			c.sum += r.PerS
 		}
-	}
-	join := best.Plan.Join
-	for range tryTimes {
-		for _, n := range lanes {
-			for _, batch := range []int{128, 256, 512, 1024} {
-				if err := try(Plan{Batch: batch, Lanes: n, Join: join}); err != nil {
-					return Plan{}, err
-				}
-			}
+		slices.SortFunc(left, func(a, b *candidate) int { return cmp.Compare(b.sum, a.sum) })
+		if len(left) <= 3 {
+			d.best = left[0].Plan
+			return d.best, nil
 		}
+		left = left[:(len(left)+1)/2]
+		rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
 	}
-	d.best = best.Plan
-	return d.best, nil
 }
 
 // Cycle puts rows in and takes them out again, each batch by one statement and one commit, for about took. No row stays.
