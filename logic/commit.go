@@ -88,24 +88,30 @@ func newCommitter(n *Node) *committer {
 	c := &committer{node: n}
 	for range n.cfg.CommitLanes {
 		l := newLane(n.cfg.CommitQueue, n.cfg.CommitRows, n.cfg.CommitBytes, (*sending).weight, n.metrics.depth(laneCommit))
-		l.fit = fillsStatements
+		l.fit = c.fit
 		c.lanes = append(c.lanes, l)
 	}
 	return c
 }
 
-// fillsStatements is how many of batch are inserted together: as many as fill whole statements. Were the others inserted, too, each
-// remainder would be a statement more, and the insert a transaction of several ways to the database and back. So they wait for the next:
-// at most a fifth of a batch, and nobody in a small one.
-func fillsStatements(batch []*sending) int {
-	fit, rows := 0, 0
+// fit is how many of batch are inserted together: as many as fill whole statements. Were the others inserted, too, each remainder would
+// be a statement more, and the insert a transaction of several ways to the database and back. So they wait for the next: at most a fifth,
+// for messages with copies, which are two rows, may add up to nothing that fits; then all go.
+func (c *committer) fit(batch []*sending) int {
+	most, whole, rows := 1, 1, 0
 	for i, s := range batch {
-		rows += s.rows()
+		if rows += s.rows(); rows > c.node.cfg.CommitRows && i > 0 {
+			break
+		}
+		most = i + 1
 		if rest := rows % store.MaxStatementRows; rest == 0 || rest == store.StatementRows(rest) {
-			fit = i + 1
+			whole = most
 		}
 	}
-	return fit
+	if whole*5 < most*4 {
+		return most
+	}
+	return whole
 }
 
 // put queues a checked message; false: its lane is full.

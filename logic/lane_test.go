@@ -3,6 +3,7 @@ package logic
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gatepost/gatepost/store"
@@ -50,22 +51,39 @@ func TestLaneLeavesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestFillsStatements(t *testing.T) {
-	for _, tc := range []struct{ messages, copies, want int }{
-		{1, 0, 1}, {8, 0, 8}, {9, 0, 8}, {361, 0, 320}, {512, 0, 512}, {513, 0, 513}, {900, 0, 896}, {1024, 0, 1024},
-		{1, 1, 1}, {5, 5, 5}, {6, 6, 6}, {9, 9, 8}, // two rows each
-		{9, 1, 9}, // ten rows
+func TestCommitFillsStatements(t *testing.T) {
+	c := &committer{node: &Node{cfg: Config{CommitRows: 1024}}}
+	single := func(n int) string { return strings.Repeat("s", n) }
+	double := func(n int) string { return strings.Repeat("d", n) } // with a copy: two rows
+	for _, tc := range []struct {
+		batch string
+		want  int
+	}{
+		{single(1), 1}, {single(8), 8}, {single(9), 8}, {single(361), 320}, {single(512), 512}, {single(513), 513}, {single(900), 896},
+		{single(1024), 1024}, {single(1100), 1024},
+		{double(1), 1}, {double(5), 5}, {double(6), 6}, {double(9), 8}, {double(600), 512},
+		{double(1) + single(8), 9},         // ten rows
+		{single(1) + double(5), 6},         // an odd number throughout, of which 7 is the last that fits
+		{single(1) + double(255), 256},     // the same
+		{double(100) + single(1), 96},      // 192
+		{double(600) + single(400), 512},   // as many rows as an insert may have
+		{single(1) + double(1), 2},         //
+		{double(32) + single(1) + "d", 32}, // 64
 	} {
 		var batch []*sending
-		for i := range tc.messages {
+		for _, kind := range tc.batch {
 			s := &sending{}
-			if i < tc.copies {
+			if kind == 'd' {
 				s.copy = &store.Message{}
 			}
 			batch = append(batch, s)
 		}
-		if got := fillsStatements(batch); got != tc.want {
-			t.Errorf("%d messages, %d of them with a copy: %d at once, want %d", tc.messages, tc.copies, got, tc.want)
+		if got := c.fit(batch); got != tc.want {
+			t.Errorf("%.20s… of %d: %d at once, want %d", tc.batch, len(tc.batch), got, tc.want)
 		}
+	}
+	c.node.cfg.CommitRows = 1
+	if got := c.fit([]*sending{{copy: &store.Message{}}, {}}); got != 1 {
+		t.Errorf("%d at once of rows that are more than an insert takes", got)
 	}
 }

@@ -199,14 +199,14 @@ func (m *mark) appendKey(b []byte) []byte {
 // keySize is at least the length of the key.
 func (m *mark) keySize() int { return 20 + 1 + 10 + 1 + len(m.owner.Domain) + 1 + len(m.owner.UID) }
 
-// confirmChunk marks rows, and removes those that are complete then.
+// confirmChunk marks rows, and removes those that are complete then, or were before: what a class that retired has left is removed when
+// another one confirms it again.
 func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
 	*args = confirmArgs(db.d, (*args)[:0], c.marks, c.rows)
-	updated, err := execCount(ctx, tx.StmtContext(ctx, c.update), *args)
-	if err != nil || updated == 0 {
+	if _, err := execCount(ctx, tx.StmtContext(ctx, c.update), *args); err != nil {
 		return err
 	}
-	_, err = execCount(ctx, tx.StmtContext(ctx, c.remove), *args)
+	_, err := execCount(ctx, tx.StmtContext(ctx, c.remove), *args)
 	return err
 }
 

@@ -33,7 +33,7 @@ type dialect struct {
 	// confirmRows is a table of n rows of parameters (msg_id, domain, uid, bit), and the statements that join it.
 	confirmRows func(n int) string
 	// confirmLast removes, of rows given by ids and keys, those for which these confirmations are all that is missing. Others that are
-	// complete it may leave. Empty: there is no such statement, because confirmDelete is as good.
+	// complete it leaves. Empty: there is no such statement, because confirmDelete is as good.
 	confirmLast    string // %s: the ids; %s: the keys
 	confirmDelete  string // %s: the rows
 	confirmUpdate  string // %s: the rows

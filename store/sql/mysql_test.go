@@ -145,6 +145,96 @@ func TestMySQLHangs(t *testing.T) {
 	}
 }
 
+// TestMySQLOneWay: a full insert, and a confirmation that is all that its rows wait for, are one packet each.
+func TestMySQLOneWay(t *testing.T) {
+	cfg, dsn := mysqlMigrated(t)
+	cable := newCable(t, dsn.Addr)
+	dsn.Addr = cable.address()
+	cfg.DSN = dsn.FormatDSN()
+	db, err := sql.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := store.UserKey{Domain: "d", UID: "u\xff\x00"}
+	if _, err := db.Register(t.Context(), store.Device{Owner: user, Class: 31, SeenAt: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	var batch []store.Message
+	var ids []store.MsgID
+	for i := range 12 {
+		m := store.Message{ID: store.MsgID(i + 1), Owner: user, From: user}
+		m.ClientMsgID[0] = byte(i + 1)
+		m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
+		batch, ids = append(batch, m), append(ids, m.ID)
+	}
+	once := func(what string, call func(ctx context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if err := call(ctx); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	appendAll := func(ctx context.Context) error { _, err := db.Append(ctx, batch); return err }
+	confirmAll := func(ctx context.Context) error {
+		_, err := db.Confirm(ctx, []store.Confirmation{{Owner: user, Class: 31, IDs: ids}})
+		return err
+	}
+	once("append, prepared", appendAll)
+	once("confirm, prepared", confirmAll)
+	for range 3 {
+		cable.cutAfter(1)
+		once("append by one packet", appendAll)
+		cable.cutAfter(1)
+		once("confirm by one packet", confirmAll)
+		cable.cutAfter(-1)
+		if _, _, _, err := db.Page(t.Context(), store.PageQuery{Owner: user, Class: 1, Limit: 1, MaxBytes: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMySQLConfirmsWhatIsLeft: a row that is complete since a class retired, and is still there because that was interrupted, goes when it is
+// confirmed once more.
+func TestMySQLConfirmsWhatIsLeft(t *testing.T) {
+	cfg, dsn := mysqlMigrated(t)
+	db, err := sql.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	raw, err := stdsql.Open("mysql", dsn.FormatDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	user := store.UserKey{Domain: "d", UID: "u"}
+	for _, class := range []store.DeviceClass{1, 2} {
+		if _, err := db.Register(t.Context(), store.Device{Owner: user, Class: class, SeenAt: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := store.Message{ID: 1, Owner: user, From: user, Digest: store.Digest{1}}
+	if _, err := db.Append(t.Context(), []store.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	for confirmed, want := range []int{1, 0} {
+		if _, err := db.Confirm(t.Context(), []store.Confirmation{{Owner: user, Class: 1, IDs: []store.MsgID{1}}}); err != nil {
+			t.Fatal(err)
+		}
+		var rows int
+		if err := raw.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM inbox").Scan(&rows); err != nil || rows != want {
+			t.Fatalf("%d rows after confirmation %d, want %d, %v", rows, confirmed+1, want, err)
+		}
+		if _, err := raw.ExecContext(t.Context(), "UPDATE device_mask SET mask = 2"); err != nil { // class 1 alone
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestMySQLCommitsByItself: what is accepted is committed, whatever the server or the DSN says of autocommit [G1].
 func TestMySQLCommitsByItself(t *testing.T) {
 	cfg, dsn := mysqlMigrated(t)

@@ -77,6 +77,7 @@ var mysqlDialect = dialect{
 	},
 	// A key tells a row's id, which classes of its owner's mask have not confirmed it, and the owner: see mark.appendKey. It costs a fifth less
 	// than confirmDelete, for there are half as many parameters, no table of them, and rows are removed as they are found.
+	// A row of somebody else's whose id was guessed stays locked until the statement ends, because the mask is joined before the owner is compared.
 	confirmLast: "DELETE i FROM inbox AS i FORCE INDEX (PRIMARY) LEFT JOIN device_mask AS m ON m.domain = i.domain AND m.uid = i.uid" +
 		" WHERE i.msg_id IN (%s) AND CONCAT(i.msg_id, ' ', COALESCE(m.mask, 0) & ~i.confirmed, ' ', i.domain, x'00', i.uid) IN (%s)",
 	// A row leaves when the classes of its owner's mask have all confirmed it; without a mask any confirmation does.

@@ -109,7 +109,7 @@ func testConfirmBatch(t *testing.T, db Database) {
 }
 
 // testConfirmModel compares batches of all sizes with a model: users whose names nearly are one another's, of no class, one, two and three; ids of
-// their own, of others, and of nobody.
+// their own, and in all but the first round of others, and of nobody.
 func testConfirmModel(t *testing.T, db Database) {
 	type row struct {
 		owner     int
@@ -137,7 +137,7 @@ func testConfirmModel(t *testing.T, db Database) {
 	}
 	anyClass := []store.DeviceClass{android, ios, 31, web}
 	rows := map[store.MsgID]*row{}
-	for _, size := range []int{1, 3, 9, 100, 250, 511, 513, 1100} {
+	for _, size := range []int{1, 3, 9, 100, 256, 257, 512, 513, 1100} {
 		for seed := range uint64(4) {
 			rnd := rand.New(rand.NewPCG(seed, uint64(size)))
 			var list []store.Message
@@ -156,18 +156,20 @@ func testConfirmModel(t *testing.T, db Database) {
 					r.confirmed |= class.Bit()
 				}
 			}
-			for range size {
-				id := known[rnd.IntN(len(known))]
+			rnd.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+			for _, id := range known[:size] {
 				owner := rows[id].owner
-				class := android
-				if seed > 0 { // the first round is what most are: the owner's one class
-					class = anyClass[rnd.IntN(len(anyClass))]
+				class := anyClass[rnd.IntN(len(anyClass))]
+				if u := users[owner]; len(u.classes) > 0 && (seed == 0 || rnd.IntN(2) == 0) {
+					class = u.classes[rnd.IntN(len(u.classes))]
 				}
-				switch rnd.IntN(8) {
-				case 0:
-					owner = rnd.IntN(len(users))
-				case 1:
-					id = store.MsgID(rnd.Uint64())
+				if seed > 0 {
+					switch rnd.IntN(8) {
+					case 0:
+						owner = rnd.IntN(len(users))
+					case 1:
+						id = store.MsgID(rnd.Uint64())
+					}
 				}
 				confirm(owner, class, id)
 			}
@@ -181,15 +183,17 @@ func testConfirmModel(t *testing.T, db Database) {
 			}
 			db.rows(t, len(rows))
 			for i, u := range users {
-				var want []store.MsgID
-				for id, r := range rows {
-					if r.owner == i && r.confirmed&ios.Bit() == 0 {
-						want = append(want, id)
+				for _, class := range anyClass {
+					var want []store.MsgID
+					for id, r := range rows {
+						if r.owner == i && r.confirmed&class.Bit() == 0 {
+							want = append(want, id)
+						}
 					}
-				}
-				slices.Sort(want)
-				if got := ids(db.all(t, u.UserKey, ios)); !slices.Equal(got, want) {
-					t.Fatalf("%d confirmations, seed %d: %q sees %d rows, not %d", size, seed, u.UserKey, len(got), len(want))
+					slices.Sort(want)
+					if got := ids(db.all(t, u.UserKey, class)); !slices.Equal(got, want) {
+						t.Fatalf("%d confirmations, seed %d: class %d of %q sees %d rows, not %d", size, seed, class, u.UserKey, len(got), len(want))
+					}
 				}
 			}
 		}

@@ -177,7 +177,10 @@ func testCollisions(t *testing.T, db Database) {
 }
 
 func testBatchSizes(t *testing.T, db Database) {
-	for _, n := range []int{1, 2, 5, 9, 31, 100, 255, 257, 512, 513, 700, 1025} {
+	for i, n := range []int{1, 2, 5, 9, 31, 100, 255, 257, 700, 1, 2, 5, 9, 31, 100, 255, 257, 512, 513, 1025} {
+		if i == 9 { // and again for a device class that is registered
+			db.register(t, bob, android, 1)
+		}
 		list := messages(n, alice, bob)
 		mixed := slices.Clone(list)
 		slices.Reverse(mixed)
