@@ -42,6 +42,28 @@ func TestHonestPlatformPasses(t *testing.T) {
 	}
 }
 
+// TestRowsThatStayAreFound: whoever hides a confirmed row instead of removing it is found where the database may be looked into.
+func TestRowsThatStayAreFound(t *testing.T) {
+	for _, stay := range []int{0, 3} {
+		looks := 0
+		cfg := short(newFakePlatform(plant{}))
+		cfg.Settle = 10 * time.Second
+		cfg.Rows = func(_ context.Context, prefix string) (int, error) {
+			if looks++; prefix != "u-" {
+				t.Errorf("looked for %q", prefix)
+			}
+			if looks == 1 {
+				return 5, nil // confirmations are still on their way
+			}
+			return stay, nil
+		}
+		v := run(t, cfg).Verdict
+		if v.RowsLeft == nil || *v.RowsLeft != stay || v.Pass != (stay == 0) || looks < 2 {
+			t.Errorf("%d rows stay, %d looks: %s", stay, looks, v)
+		}
+	}
+}
+
 // Restless devices, with the platform honest: closing and killing clients is no violation, and repeats after a crash are counted apart.
 func TestRestlessDevicesPass(t *testing.T) {
 	cfg := short(newFakePlatform(plant{}))

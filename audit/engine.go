@@ -63,6 +63,10 @@ type Config struct {
 	FaultEvery time.Duration // mean time between two strikes; default 3 s
 	Calm       func()        // called once when the last fault is over and before anything is waited for; nil: nothing to do
 
+	// Rows tells how many rows of users whose uids begin with prefix the platform's database holds; nil: nobody may look into it. At the end
+	// none may be left: what all have confirmed is removed, not only hidden.
+	Rows func(ctx context.Context, prefix string) (int, error)
+
 	// NoRefusals: nothing in this load deserves to be refused for good, so a message that is counts as a violation.
 	NoRefusals bool
 
@@ -230,10 +234,39 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := e.check(ctx); err != nil {
 		return nil, err
 	}
+	left, err := e.rowsLeft(ctx)
+	if err != nil {
+		return nil, err
+	}
 	report.Took = time.Since(e.j.begin)
 	report.Faults = e.j.faults
 	report.Verdict = Judge(e.j)
+	report.Verdict.looked(left)
 	return report, nil
+}
+
+// rowsLeft counts the rows that the database still holds of this run, once those have gone whose confirmation is on its way; nil: nobody may look.
+func (e *engine) rowsLeft(ctx context.Context) (*int, error) {
+	if e.cfg.Rows == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Settle)
+	defer cancel()
+	const tries, pause = 20, 100 * time.Millisecond
+	for try := 1; ; try++ {
+		n, err := e.cfg.Rows(ctx, e.cfg.Prefix+"-")
+		if err != nil {
+			return nil, fmt.Errorf("audit: count the rows that are left: %w", err)
+		}
+		if n == 0 || try == tries {
+			return &n, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // each calls f for every device, some at a time.

@@ -52,6 +52,8 @@ type Verdict struct {
 	NoOutcome      int `json:"no_outcome"`
 	LeftBehind     int `json:"left_behind"`
 
+	RowsLeft *int `json:"rows_left,omitempty"` // in the database at the end; nil: nobody looked
+
 	// Of the uplinks. In the counts above those that were sent, accepted, refused and without outcome are in it too.
 	UplinksAccepted   int `json:"uplinks_accepted"`
 	UplinksInTopic    int `json:"uplinks_in_topic"` // repeats left out
@@ -97,8 +99,17 @@ func (v Verdict) String() string {
 		v.others()
 }
 
+// looked adds how many rows were left in the database; nil: nobody looked.
+func (v *Verdict) looked(left *int) {
+	v.RowsLeft = left
+	v.Pass = v.Pass && (left == nil || *left == 0)
+}
+
 func (v Verdict) others() string {
 	s := ""
+	if v.RowsLeft != nil {
+		s += fmt.Sprintf("; rows left in the database %d", *v.RowsLeft)
+	}
 	if v.PushesAccepted > 0 {
 		s += fmt.Sprintf("; of it %d pushed by the app-server", v.PushesAccepted)
 	}

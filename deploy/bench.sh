@@ -99,6 +99,7 @@ measure() {
 	return "$code"
 }
 
+again=
 failed=0 done=0 all=$((runs * ${#cases[@]})) begin=$SECONDS
 for ((run = 1; run <= runs; run++)); do
 	for name in "${cases[@]}"; do
@@ -111,7 +112,10 @@ for ((run = 1; run <= runs; run++)); do
 		code=0
 		measure || code=$?
 		if ((code)) && [[ ! -s $file.json ]]; then # servers did not start, most likely for a port that another program took meanwhile
-			say "run $run of $name gave no result, it is tried once more: $(tail -n 1 "$file.log")"
+			reason=$(tail -n 1 "$file.log")
+			say "run $run of $name gave no result, it is tried once more: $reason"
+			mv "$file.log" "$file.first.log"
+			again+=" Run $run of $name gave no result at first and was made once more: $reason."
 			code=0
 			measure || code=$?
 		fi
@@ -127,7 +131,7 @@ commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 out=${OUT:-docs/bench/$(date -u +%Y-%m-%d)-$commit.md}
 mkdir -p "$(dirname "$out")"
 "$gatepost" bench report --from "$work" --out "$out" --commit "$commit" \
-	--note "\`make bench\`: $runs runs of each case, $duration measured. MariaDB $(mariadbd --version 2>/dev/null | sed -n 's/.*Ver \([0-9.]*\).*/\1/p') with \`innodb_flush_log_at_trx_commit=1\` and a buffer pool of $GATEPOST_MARIADB_POOL, Redis $(redis-server --version 2>/dev/null | sed -n 's/.* v=\([0-9.]*\).*/\1/p'), one Kafka broker, all on loopback."
+	--note "\`make bench\`: $runs runs of each case, $duration measured. MariaDB $(mariadbd --version 2>/dev/null | sed -n 's/.*Ver \([0-9.]*\).*/\1/p') with \`innodb_flush_log_at_trx_commit=1\` and a buffer pool of $GATEPOST_MARIADB_POOL, Redis $(redis-server --version 2>/dev/null | sed -n 's/.* v=\([0-9.]*\).*/\1/p'), one Kafka broker, all on loopback.$again"
 sed -n '/^## Goals/,/^## /p' "$out" | sed '1,2d;/^## /d'
 say "every run: $out; results and logs: $work"
 ((!failed)) || die "$failed runs ended with an error"

@@ -21,6 +21,9 @@ type Load struct {
 	Settle   time.Duration  // how long the end may take, until all is confirmed; default a minute
 	Servers  []audit.Server // whose CPU is measured; may be empty
 	Progress func(audit.Progress)
+	// Rows and NoRefusals are those of audit.Config.
+	Rows       func(ctx context.Context, prefix string) (int, error)
+	NoRefusals bool
 }
 
 func (l *Load) defaults() error {
@@ -132,7 +135,7 @@ func (b *Load) run(ctx context.Context, cfg audit.Config, r *Result) error {
 	done := make(chan struct{})
 	cfg.Dial, cfg.Seed, cfg.Window, cfg.Size, cfg.Rate = b.Dial, b.Seed, b.Window, b.Size, b.Rate
 	cfg.Duration = b.Warmup + b.Duration + tail
-	cfg.Settle, cfg.Progress = b.Settle, b.Progress
+	cfg.Settle, cfg.Progress, cfg.Rows, cfg.NoRefusals = b.Settle, b.Progress, b.Rows, b.NoRefusals
 	cfg.OnAccepted = func(_ audit.Flow, sentNS, nowNS int64) { record(ack, sentNS, nowNS) }
 	cfg.OnShown = func(sentNS, nowNS int64) { record(delivery, sentNS, nowNS) }
 	cfg.OnSend = func(meantNS, nowNS int64) { record(lag, meantNS, nowNS) }

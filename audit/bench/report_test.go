@@ -18,7 +18,7 @@ func ptr[T any](v T) *T { return &v }
 
 // c2cRun is a run of the cluster that removes so many a second.
 func c2cRun(removed, ratio, cpu float64) *Result {
-	r := &Result{Bench: "c2c", Platform: "cluster of 1+1", Pairs: 200, Window: 8, Commit: "abc", Command: []string{"gatepost", "bench", "c2c", "--mysql", "a b"}, RemovedPerS: &removed, Ratio: &ratio,
+	r := &Result{Bench: "c2c", Platform: "cluster of 1+1", Pairs: 200, Window: 8, SizeBytes: 200, Commit: "abc", Command: []string{"gatepost", "bench", "c2c", "--mysql", "a b"}, RemovedPerS: &removed, Ratio: &ratio,
 		ServerCPU: &CPU{Total: cpu, Parts: map[string]float64{"gate 1": cpu / 2, "mariadb": cpu / 2}}, ClientCPUUS: ptr(60.0),
 		Limit: &Limit{What: "database", BeforePerS: 30000, AfterPerS: 31000, PerS: 30500}}
 	r.judged(audit.Verdict{Pass: true})
@@ -26,7 +26,7 @@ func c2cRun(removed, ratio, cpu float64) *Result {
 }
 
 func latencyRun(rate, p99 float64) *Result {
-	r := &Result{Bench: "latency", Platform: "cluster of 1+1", RatePerS: rate, RemovedPerS: ptr(rate * 0.99), Ack: &Latency{P50: 1, P99: p99}, Delivery: &Latency{P50: 2, P99: p99 * 2}}
+	r := &Result{Bench: "latency", Platform: "cluster of 1+1", SizeBytes: 200, RatePerS: rate, RemovedPerS: ptr(rate * 0.99), Ack: &Latency{P50: 1, P99: p99}, Delivery: &Latency{P50: 2, P99: p99 * 2}}
 	r.judged(audit.Verdict{Pass: true})
 	return r
 }

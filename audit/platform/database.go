@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
+	"path/filepath"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	_ "modernc.org/sqlite" // the database of standalone
 )
 
 // CreateDatabase makes an empty database, prefix_RANDOM, on the server that dsn names, and returns the DSN that names it. drop removes it.
@@ -41,4 +44,22 @@ func CreateDatabase(ctx context.Context, dsn, prefix string) (named string, drop
 		}
 		return nil
 	}, nil
+}
+
+// InboxRows counts the rows of users whose uids begin with prefix, as the database holds them, confirmed or not.
+func (p *Platform) InboxRows(ctx context.Context, prefix string) (n int, err error) {
+	driver, dsn := "mysql", p.opt.MySQL
+	if p.opt.Logic == 0 {
+		driver, dsn = "sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.Join(p.opt.Dir, "data", "gatepost.db")}).EscapedPath(), RawQuery: "mode=ro"}).String()
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return 0, fmt.Errorf("platform: %w", err)
+	}
+	// Index inbox_owner: a range. No uid of a run has a byte above the tilde.
+	err = db.QueryRowContext(ctx, "SELECT COUNT(*) FROM inbox WHERE domain = ? AND uid >= ? AND uid < ?", Domain, prefix, prefix+"~").Scan(&n)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return 0, fmt.Errorf("platform: count rows of the inbox: %w", err)
+	}
+	return n, nil
 }

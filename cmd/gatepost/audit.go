@@ -189,7 +189,7 @@ func (a *auditing) run(ctx context.Context, out, progress io.Writer) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, closeApp()) }()
-	a.cfg.Domain = o.target.Domain
+	a.cfg.Domain, a.cfg.Rows = o.target.Domain, o.inboxRows()
 	a.cfg.Progress = auditProgress(progress)
 	result, err := audit.Run(ctx, a.cfg)
 	if err != nil {

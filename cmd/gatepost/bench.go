@@ -126,6 +126,7 @@ func (f *benchFlags) open(cmd *cobra.Command) (*opened, error) {
 	debug.SetGCPercent(loadGCPercent)
 	f.load.Servers = o.processes()
 	f.load.Progress = progressTo(cmd.ErrOrStderr())
+	f.load.Rows, f.load.NoRefusals = o.inboxRows(), o.local != nil // its limits are known
 	stop, err := profileTo(f.profile)
 	if err != nil {
 		return nil, errors.Join(err, o.Close())

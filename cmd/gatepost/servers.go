@@ -225,6 +225,14 @@ func (o *openServers) processes() (out []audit.Server) {
 	return append(out, o.others...)
 }
 
+// inboxRows counts rows in the database of a platform that was started for this run; nil for others.
+func (o *openServers) inboxRows() func(ctx context.Context, prefix string) (int, error) {
+	if o.local == nil {
+		return nil
+	}
+	return o.local.InboxRows
+}
+
 // Close stops what open started, and removes what it wrote.
 func (o *openServers) Close() error {
 	var err error
