@@ -87,6 +87,31 @@ func TestGoalNeedsEveryVerdict(t *testing.T) {
 	}
 }
 
+// A run that gave no result is none that reached its goal, and runs of another size or topology count for none.
+func TestGoalNeedsEveryRunOfItsKind(t *testing.T) {
+	lineOf := func(c Case) string {
+		table := (&Report{Cases: []Case{c}}).goalTable()
+		line, _, _ := strings.Cut(table[strings.Index(table, "| durable c2c, cluster"):], "\n")
+		return line
+	}
+	good := func() *Result { return c2cRun(20000, 0.9, 10) }
+	if line := lineOf(Case{Runs: []*Result{good()}}); !strings.HasSuffix(line, "| yes |") {
+		t.Error(line)
+	}
+	if line := lineOf(Case{Runs: []*Result{good()}, Failed: []string{"c2c.2.json"}}); !strings.HasSuffix(line, "| **no** |") {
+		t.Error(line)
+	}
+	for what, change := range map[string]func(*Result){
+		"size": func(r *Result) { r.SizeBytes = 36 }, "topology": func(r *Result) { r.Platform = "cluster of 2+2" }, "window": func(r *Result) { r.Window = 64 },
+	} {
+		other := good()
+		change(other)
+		if line := lineOf(Case{Runs: []*Result{other}}); !strings.HasSuffix(line, "| not measured |") {
+			t.Errorf("%s: %s", what, line)
+		}
+	}
+}
+
 func TestGoalsCompareWithAndWithout(t *testing.T) {
 	deep := c2cRun(11000, 0.4, 100)
 	deep.DepthRows = ptr(int64(10_000_000))
