@@ -55,7 +55,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 	@./test/run.sh fuzz
 
 .PHONY: bench
-bench: build ## all benches on real servers, RUNS (3) times, about half an hour; a page with pictures in docs/bench (ARGS: cases of deploy/bench.sh)
+bench: build ## all benches on real servers, RUNS (3) times, about 40 minutes; a page with pictures in docs/bench (ARGS: cases of deploy/bench.sh)
 	@./deploy/bench.sh $(ARGS)
 
 .PHONY: audit
