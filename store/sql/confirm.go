@@ -45,8 +45,9 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 	defer putArgs(args)
 	tried := false // the first removals are done
 	if db.d.endsAlone && len(wishes) == 0 && len(first) == 1 {
-		*args = first[0].args(db.d, *args)
-		removed, err := db.alone(ctx, "confirm messages", first[0].stmt, *args)
+		r := first[0]
+		*args = r.fill(db.d, *args, r.marks, r.rows)
+		removed, err := db.alone(ctx, "confirm messages", r.stmt, *args)
 		if err != nil || removed == int64(len(marks)) {
 			return nil, err
 		}
@@ -67,7 +68,7 @@ func (db *DB) Confirm(ctx context.Context, batch []store.Confirmation) ([]store.
 		if !tried {
 			left := int64(len(marks))
 			for _, r := range first {
-				*args = r.args(db.d, (*args)[:0])
+				*args = r.fill(db.d, (*args)[:0], r.marks, r.rows)
 				removed, err := execCount(ctx, tx.StmtContext(ctx, r.stmt), *args)
 				if err != nil {
 					return err
@@ -96,15 +97,17 @@ type removal struct {
 	stmt  *stdsql.Stmt
 	marks []mark
 	rows  int // of the statement's shape
+	// fill appends the statement's parameters.
+	fill func(d *dialect, args []any, marks []mark, rows int) []any
 }
 
 func (db *DB) firstRemovals(ctx context.Context, marks []mark) (first []removal, err error) {
-	what, shape := stmtConfirmLast, lastRows
+	what, shape, fill := stmtConfirmLast, lastRows, lastArgs
 	if db.d.confirmLast == "" {
-		what, shape = stmtConfirmDelete, paddedRows
+		what, shape, fill = stmtConfirmDelete, paddedRows, confirmArgs
 	}
 	for len(marks) > 0 {
-		r := removal{rows: shape(len(marks))}
+		r := removal{rows: shape(len(marks)), fill: fill}
 		if r.stmt, err = db.prepared(ctx, db.write, what, r.rows); err != nil {
 			return nil, err
 		}
@@ -113,14 +116,6 @@ func (db *DB) firstRemovals(ctx context.Context, marks []mark) (first []removal,
 		first = append(first, r)
 	}
 	return first, nil
-}
-
-// args appends the statement's parameters.
-func (r *removal) args(d *dialect, args []any) []any {
-	if d.confirmLast == "" {
-		return confirmArgs(d, args, r.marks, r.rows)
-	}
-	return lastArgs(d, args, r.marks, r.rows)
 }
 
 // confirmChunk is some marks and the statements that take so many.
@@ -203,10 +198,10 @@ func (m *mark) keySize() int { return 20 + 1 + 10 + 1 + len(m.owner.Domain) + 1 
 // another one confirms it again.
 func (db *DB) confirmChunk(ctx context.Context, tx *stdsql.Tx, c *confirmChunk, args *[]any) error {
 	*args = confirmArgs(db.d, (*args)[:0], c.marks, c.rows)
-	if _, err := execCount(ctx, tx.StmtContext(ctx, c.update), *args); err != nil {
+	if _, err := tx.StmtContext(ctx, c.update).ExecContext(ctx, *args...); err != nil {
 		return err
 	}
-	_, err := execCount(ctx, tx.StmtContext(ctx, c.remove), *args)
+	_, err := tx.StmtContext(ctx, c.remove).ExecContext(ctx, *args...)
 	return err
 }
 

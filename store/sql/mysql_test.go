@@ -91,16 +91,33 @@ func mysqlMigrated(t *testing.T) (sql.Config, *mysql.Config) {
 	return cfg, dsn
 }
 
-// TestMySQLHangs: a database that takes connections and says no more is store.ErrUnavailable when the context ends, in the middle of a transaction too.
-func TestMySQLHangs(t *testing.T) {
+// overCable is a database that is set up and reached through a cable. The caller closes it.
+func overCable(t *testing.T) (*sql.DB, *cable) {
 	cfg, dsn := mysqlMigrated(t)
-	cable := newCable(t, dsn.Addr)
-	dsn.Addr = cable.address()
+	c := newCable(t, dsn.Addr)
+	dsn.Addr = c.address()
 	cfg.DSN = dsn.FormatDSN()
 	db, err := sql.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return db, c
+}
+
+// toHimself is n messages of user to himself, at most 255, and their ids.
+func toHimself(user store.UserKey, n int) (batch []store.Message, ids []store.MsgID) {
+	for i := range n {
+		m := store.Message{ID: store.MsgID(i + 1), Owner: user, From: user}
+		m.ClientMsgID[0] = byte(i + 1)
+		m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
+		batch, ids = append(batch, m), append(ids, m.ID)
+	}
+	return batch, ids
+}
+
+// TestMySQLHangs: a database that takes connections and says no more is store.ErrUnavailable when the context ends, in the middle of a transaction too.
+func TestMySQLHangs(t *testing.T) {
+	db, cable := overCable(t)
 	user := store.UserKey{Domain: "d", UID: "u"}
 	for _, tc := range []struct {
 		rows    int
@@ -109,14 +126,7 @@ func TestMySQLHangs(t *testing.T) {
 		{1, 1}, // one statement that commits by itself
 		{9, 4}, // a transaction of two
 	} {
-		var batch []store.Message
-		var ids []store.MsgID
-		for i := range tc.rows {
-			m := store.Message{ID: store.MsgID(i + 1), Owner: user, From: user}
-			m.ClientMsgID[0] = byte(i + 1)
-			m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
-			batch, ids = append(batch, m), append(ids, m.ID)
-		}
+		batch, ids := toHimself(user, tc.rows)
 		check := func() { // stores, so that the next round stores again
 			t.Helper()
 			if _, err := db.Append(t.Context(), batch); err != nil {
@@ -147,26 +157,12 @@ func TestMySQLHangs(t *testing.T) {
 
 // TestMySQLOneWay: a full insert, and a confirmation that is all that its rows wait for, are one packet each.
 func TestMySQLOneWay(t *testing.T) {
-	cfg, dsn := mysqlMigrated(t)
-	cable := newCable(t, dsn.Addr)
-	dsn.Addr = cable.address()
-	cfg.DSN = dsn.FormatDSN()
-	db, err := sql.Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db, cable := overCable(t)
 	user := store.UserKey{Domain: "d", UID: "u\xff\x00"}
 	if _, err := db.Register(t.Context(), store.Device{Owner: user, Class: 31, SeenAt: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	var batch []store.Message
-	var ids []store.MsgID
-	for i := range 12 {
-		m := store.Message{ID: store.MsgID(i + 1), Owner: user, From: user}
-		m.ClientMsgID[0] = byte(i + 1)
-		m.Digest = store.DigestOf(user, m.ClientMsgID, 0, user)
-		batch, ids = append(batch, m), append(ids, m.ID)
-	}
+	batch, ids := toHimself(user, 12)
 	once := func(what string, call func(ctx context.Context) error) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
